@@ -1,0 +1,176 @@
+"""The centroid c (Eq. 1) and the reference distance d_ref (Eq. 2), computed in a stream."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from centroidlib._files import replacing, track
+from centroidlib.features import fingerprint, in_batches
+
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class CentroidStats:
+    """What Eq. 3 needs of the real images, and what real images themselves would score.
+
+    Attributes:
+        centroid: c of Eq. 1, float32 (d,).
+        reference_distance: d_ref of Eq. 2, in the units of Φ.
+        count: N, the number of images.
+        floor: the real images' own centroid loss, half their mean absolute deviation from d_ref.
+        outside: share of real images further than d_ref from c, 0 to 1.
+        halves_offset: distance between the centroids of two halves (even and odd images) over d_ref: the least
+            centre offset that a generator could be asked for.
+        quantiles: the distances at `QUANTILES`, float64 (7,).
+        fingerprint: which Φ this was computed with.
+    """
+
+    centroid: Tensor
+    reference_distance: float
+    count: int
+    floor: float
+    outside: float
+    halves_offset: float
+    quantiles: Tensor
+    fingerprint: str
+
+    def to(self, device: torch.device | str) -> "CentroidStats":
+        """The same statistics with the centroid on `device`."""
+        return replace(self, centroid=self.centroid.to(device))
+
+    def save(self, path: str | Path) -> None:
+        """Write to a safetensors file: tensors `centroid` and `quantiles`, the numbers as metadata."""
+        numbers = {
+            "reference_distance": self.reference_distance,
+            "count": self.count,
+            "floor": self.floor,
+            "outside": self.outside,
+            "halves_offset": self.halves_offset,
+            "quantile_levels": QUANTILES,
+        }
+        metadata = {"fingerprint": self.fingerprint, "numbers": json.dumps(numbers)}
+        tensors = {"centroid": self.centroid.cpu().contiguous(), "quantiles": self.quantiles.contiguous()}
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata)
+
+    @classmethod
+    def load(cls, path: str | Path, phi: nn.Module | None = None) -> "CentroidStats":
+        """Read what `save` wrote.
+
+        Args:
+            path: the safetensors file.
+            phi: the Φ about to be used with it; None skips the check (to plot, never to train).
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is damaged, or its centroid was made with another Φ.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"There is no centroid at {path}: compute it first (01_centroid.ipynb does).")
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                metadata = file.metadata()
+                numbers = json.loads(metadata["numbers"])
+                stats = cls(
+                    centroid=file.get_tensor("centroid"),
+                    reference_distance=float(numbers["reference_distance"]),
+                    count=int(numbers["count"]),
+                    floor=float(numbers["floor"]),
+                    outside=float(numbers["outside"]),
+                    halves_offset=float(numbers["halves_offset"]),
+                    quantiles=file.get_tensor("quantiles"),
+                    fingerprint=metadata["fingerprint"],
+                )
+        except (safetensors.SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is no centroid of this library, or damaged: compute it again.") from error
+        if phi is not None and (found := fingerprint(phi)) != stats.fingerprint:
+            raise ValueError(
+                f"The centroid in {path} was made with another Φ (fingerprint {stats.fingerprint}) than the one in "
+                f"use ({found}: {phi.extra_repr()}): compute the centroid again with this Φ, or use that one."
+            )
+        return stats
+
+
+def compute_centroid(images: Tensor, phi: nn.Module, batch_size: int = 64) -> CentroidStats:
+    """Centroid and reference distance of the images in Φ's feature space (Eq. 1 and 2).
+
+    Sums run in float64. d_ref needs c first: the features of the one forward pass wait in a temporary file
+    where the disk holds them, else Φ is applied twice. Memory: one batch, and 8 bytes an image.
+
+    Args:
+        images: uint8 (N, 3, H, W).
+        phi: images (B, 3, H, W) in [-1, 1] → features (B, d).
+        batch_size: images a forward pass.
+
+    Raises:
+        ValueError: fewer than two images, features that are not finite, or features all equal.
+    """
+    if len(images) < 2:
+        raise ValueError(f"A centroid needs at least two images, not {len(images)}.")
+    device = next(iter(phi.state_dict().values()), torch.empty(0)).device
+
+    def features(label: str) -> Iterator[Tensor]:
+        batches = in_batches(images, phi, batch_size, device)
+        yield from track(batches, label, -(-len(images) // batch_size))
+
+    with tempfile.TemporaryDirectory(prefix="centroid-") as folder:
+        spool: np.memmap | None = None
+        seen = 0
+        even, odd = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(2))
+        for batch in features("centroid"):
+            if not torch.isfinite(batch).all():
+                raise ValueError(
+                    f"Φ gives NaN or infinite features for an image among {seen} to {seen + len(batch) - 1}: "
+                    "check its weights and its precision."
+                )
+            if seen == 0:
+                spool = _spool(Path(folder), len(images), batch.shape[1])
+            even = even + batch[seen % 2 :: 2].double().sum(0)
+            odd = odd + batch[1 - seen % 2 :: 2].double().sum(0)
+            if spool is not None:
+                spool[seen : seen + len(batch)] = batch.cpu().numpy()
+            seen += len(batch)
+        centroid = (even + odd) / seen
+
+        again: Iterator[Tensor] = features("reference distance")
+        if spool is not None:
+            again = (torch.from_numpy(spool[i : i + batch_size]).to(device) for i in range(0, seen, batch_size))
+        distances = torch.cat([_distances(batch, centroid).cpu() for batch in again])
+
+    reference_distance = float(distances.mean())
+    if reference_distance == 0.0:
+        raise ValueError("All images have the same features, so d_ref is 0: are they all the same picture?")
+    apart = torch.linalg.vector_norm(even / (seen - seen // 2) - odd / (seen // 2))
+    excess = (distances - reference_distance).clamp(min=0)
+    return CentroidStats(
+        centroid=centroid.float(),
+        reference_distance=reference_distance,
+        count=seen,
+        floor=float(excess.mean()),
+        outside=float((distances > reference_distance).double().mean()),
+        halves_offset=float(apart) / reference_distance,
+        quantiles=torch.quantile(distances[: 1 << 24], torch.tensor(QUANTILES, dtype=torch.float64)),
+        fingerprint=fingerprint(phi),
+    )
+
+
+def _distances(features: Tensor, centroid: Tensor) -> Tensor:
+    return cast(Tensor, torch.linalg.vector_norm(features.double() - centroid, dim=1))
+
+
+def _spool(folder: Path, rows: int, columns: int) -> np.memmap | None:
+    """A file for float32 features (rows, columns), or None where it would take over half of the free disk."""
+    if rows * columns * 4 > shutil.disk_usage(folder).free // 2:
+        return None
+    return np.memmap(folder / "features", np.float32, "w+", shape=(rows, columns))

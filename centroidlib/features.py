@@ -1,0 +1,232 @@
+"""Φ, the frozen feature extractor: image batch in [-1, 1] → feature batch."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+from urllib.error import URLError
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models import VGG16_Weights
+
+T = TypeVar("T")
+
+VGG16_WEIGHTS = ("IMAGENET1K_V1", "IMAGENET1K_FEATURES", "random")
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_LAYERS = 38
+
+
+class VGG16Features(nn.Module):
+    """torchvision's VGG-16 to a given layer, frozen: the paper's Φ.
+
+    Calling it maps images (B, 3, H, W) in [-1, 1] to features (B, d) in float32. Its parameters get no
+    gradient and it stays in eval mode; gradients flow to the images. With the defaults at 64×64,
+    d = 256·16·16 = 65,536 (relu3_3).
+
+    Args:
+        layer: how many layers to keep, 1 to 38. 1 to 31 count torchvision's `vgg16().features` (16 is
+            relu3_3, 17 pool3); 32 to 38 its classifier, for which images are resized to 224.
+        weights: `IMAGENET1K_V1` (torchvision's training), `IMAGENET1K_FEATURES` (the original Oxford weights)
+            or `random` (drawn from `seed`). Each has its own input normalisation.
+        pool: average over positions, so that d is the number of channels. The paper flattens.
+        precision: `float32`, or `bfloat16` for the network's arithmetic; features are float32 in both.
+        resize: resize images to 224×224 first (bilinear, antialiased).
+        seed: of the random weights.
+
+    Raises:
+        ValueError: no such layer, weights or precision, or the weights hold NaN in the layers used.
+        FileNotFoundError: the weights are neither cached nor to be downloaded.
+    """
+
+    def __init__(
+        self,
+        layer: int = 16,
+        weights: str = "IMAGENET1K_V1",
+        pool: bool = False,
+        precision: str = "float32",
+        resize: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not 1 <= layer <= _LAYERS:
+            raise ValueError(
+                f"VGG-16 has layers 1 to {_LAYERS}, not {layer}: 16 is relu3_3, the paper's; 17 is pool3; "
+                "32 to 38 are the fully connected ones."
+            )
+        if weights not in VGG16_WEIGHTS:
+            raise ValueError(f"VGG-16 has no weights {weights!r}; choose one of {', '.join(VGG16_WEIGHTS)}.")
+        if precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision is 'float32' or 'bfloat16', not {precision!r}.")
+        self.layer, self.weights, self.pool, self.precision = layer, weights, pool, precision
+        self.resize = resize or layer > 31
+        self.seed = seed
+        self.layers = _slice(layer)
+        mean, std = _IMAGENET_MEAN, _IMAGENET_STD
+        if weights == "random":
+            _draw_weights(self.layers, torch.Generator().manual_seed(seed))
+        else:
+            mean, std = _load_weights(self.layers, VGG16_Weights[weights])
+        # (x + 1) / 2 brings [-1, 1] to [0, 1]; folded with the normalisation into one scale and shift.
+        mean_, std_ = torch.tensor(mean).view(1, 3, 1, 1), torch.tensor(std).view(1, 3, 1, 1)
+        self.register_buffer("scale", 0.5 / std_)
+        self.register_buffer("shift", (0.5 - mean_) / std_)
+        self.requires_grad_(False)
+        self.to(memory_format=torch.channels_last)
+        super().train(False)
+
+    @property
+    def name(self) -> str:
+        """Short name of the feature space, as it stands in tables: `vgg16_relu3_3`, `vgg16_random_relu3_3`."""
+        source = {"IMAGENET1K_V1": "vgg16", "IMAGENET1K_FEATURES": "vgg16_oxford", "random": "vgg16_random"}
+        return f"{source[self.weights]}_{layer_name(self.layer)}"
+
+    def train(self, mode: bool = True) -> "VGG16Features":  # noqa: ARG002 - Φ is frozen, whatever its owner does
+        return self
+
+    def extra_repr(self) -> str:
+        return f"layer={self.layer}, pool={self.pool}, resize={self.resize}"
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise ValueError(
+                f"Φ takes float images (B, 3, H, W) in [-1, 1], not {images.dtype} {tuple(images.shape)}; "
+                "bring uint8 images there with centroidlib.to_float."
+            )
+        if self.resize:
+            images = functional.interpolate(images, (224, 224), mode="bilinear", antialias=True)
+        x = images * self.scale + self.shift
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            x = self.layers(x)
+        x = x.float()
+        if self.pool and x.ndim == 4:
+            return x.mean(dim=(2, 3))
+        return x.flatten(1)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 images in 0 to 255 to float32 in [-1, 1], channels last in memory."""
+    return images.float().div(127.5).sub(1.0).contiguous(memory_format=torch.channels_last)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Float images in [-1, 1] to uint8, rounded as an image file would hold them."""
+    return images.detach().float().add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def fingerprint(phi: nn.Module) -> str:
+    """Twelve hexadecimal digits that tell one Φ from another: its structure and every weight.
+
+    Raises:
+        TypeError: `phi` is no `torch.nn.Module`, so its weights cannot be read.
+    """
+    if not isinstance(phi, nn.Module):
+        raise TypeError(
+            f"Φ must be a torch.nn.Module, not {type(phi).__name__}: wrap a function in a module of three lines."
+        )
+    digest = hashlib.sha256(repr(phi).encode())
+    for name, tensor in phi.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def layer_name(layer: int) -> str:
+    """The literature's name of VGG-16's layer: 16 → `relu3_3`, 17 → `pool3`, 33 → `relu6`."""
+    if layer > 31:
+        return ["fc6", "relu6", "drop6", "fc7", "relu7", "drop7", "fc8"][layer - 32]
+    block, convolution, name = 1, 0, ""
+    for module in _slice(layer):
+        if isinstance(module, nn.Conv2d):
+            convolution += 1
+            name = f"conv{block}_{convolution}"
+        elif isinstance(module, nn.ReLU):
+            name = f"relu{block}_{convolution}"
+        else:
+            name = f"pool{block}"
+            block, convolution = block + 1, 0
+    return name
+
+
+def _slice(layer: int) -> nn.Sequential:
+    """The first `layer` layers of VGG-16, on the meta device: no memory, no random initialisation."""
+    with torch.device("meta"):
+        vgg = torchvision.models.vgg16(weights=None, init_weights=False)
+    layers = list(vgg.features)
+    if layer > 31:
+        first, *rest = vgg.classifier
+        layers += [nn.Sequential(vgg.avgpool, nn.Flatten(), first), *rest]
+    return nn.Sequential(*layers[:layer])
+
+
+def _draw_weights(layers: nn.Sequential, rng: torch.Generator) -> None:
+    layers.to_empty(device="cpu")
+    for module in layers.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=rng)
+            nn.init.zeros_(module.bias)
+
+
+def _load_weights(layers: nn.Sequential, weights: VGG16_Weights) -> tuple[list[float], list[float]]:
+    filename = weights.url.rsplit("/", 1)[-1]
+    with finding_weights(
+        f"VGG-16 {weights.name}", filename, "choose weights = 'random', which need no file"
+    ):
+        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    published = {f"{int(k.split('.')[1])}.{k.split('.')[2]}": v for k, v in state.items() if "features" in k}
+    for key, value in state.items():
+        group, index, kind = key.split(".")
+        if group == "classifier":
+            published[f"{31 + int(index)}.{'2.' if index == '0' else ''}{kind}"] = value
+    used = {key: published[key] for key in layers.state_dict()}
+    for key, value in used.items():
+        if not torch.isfinite(value).all():
+            index = int(key.split(".")[0])
+            raise ValueError(
+                f"The weights {weights.name} ({filename}) hold NaN in {layer_name(index + 1)}, layer {index + 1} of "
+                f"the {len(layers)} in use: choose an earlier layer, other weights, or a complete file."
+            )
+    layers.load_state_dict(used, assign=True)
+    preset = weights.transforms()
+    return preset.mean, preset.std
+
+
+@contextmanager
+def finding_weights(what: str, filename: str, instead: str) -> Iterator[None]:
+    """Turn a failed download inside the block into a sentence: which file, where to put it, what to do instead.
+
+    Inside, torch.load reads tensors only, whatever a library asks of it: no pickled code is executed.
+    """
+    before = os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    try:
+        yield
+    except (URLError, ConnectionError, TimeoutError) as error:
+        raise FileNotFoundError(
+            f"The weights of {what} are not on this machine and could not be downloaded ({error}). Put the file "
+            f"{filename} into the folder hub/checkpoints of the torch cache (TORCH_HOME, by default ~/.cache/torch), "
+            f"or {instead}."
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise ValueError(
+            f"The weights of {what} ({filename} in the torch cache) do not load ({str(error).splitlines()[0]}): "
+            f"delete the file and fetch it again, or {instead}."
+        ) from error
+    finally:
+        if before is None:
+            del os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]
+        else:
+            os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = before
+
+
+def in_batches(
+    images: Tensor, function: Callable[[Tensor], T], batch_size: int = 64, device: torch.device | None = None
+) -> Iterator[T]:
+    """Apply `function` to uint8 images (N, 3, H, W), brought to [-1, 1] on `device`, batch by batch; the last counts."""
+    with torch.no_grad():
+        for batch in images.split(batch_size):
+            yield function(to_float(batch.to(device)))

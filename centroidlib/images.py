@@ -1,0 +1,253 @@
+"""Where images come from; whatever the source, one uint8 tensor."""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+from torch import Tensor
+
+from centroidlib._files import cache_folder, replacing, track, write_text
+from centroidlib.faces import draw_faces
+
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
+DATASETS = ("synthetic", "celeba", "celeba:train", "cifar10", "fashion-mnist")
+_UNREADABLE = (OSError, SyntaxError, ValueError, zipfile.BadZipFile, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Named images to be opened one at a time, and text that changes when any of them does."""
+
+    label: str
+    names: Sequence[str]
+    open: Callable[[int], Image.Image]
+    identity: Sequence[object]
+
+
+def load_images(
+    source: str | Path,
+    size: int = 64,
+    *,
+    count: int | None = None,
+    crop: float = 1.0,
+    resize: str = "bilinear",
+    upscale: bool = False,
+    on_corrupt: str = "stop",
+    seed: int = 0,
+    root: str | Path = "data",
+) -> Tensor:
+    """Images as uint8 (N, 3, size, size) in 0 to 255.
+
+    A centre square is cut from every image and resized with antialiasing; grey images get three equal
+    channels. What was decoded once is kept in the cache folder ($CENTROIDLIB_CACHE, by default
+    ~/.cache/centroidlib) and memory-mapped from then on.
+
+    Args:
+        source: a folder (searched with its subfolders) or a zip of jpg, png and webp images; `synthetic`
+            (drawn faces); `celeba` or `celeba:train`, `cifar10`, `fashion-mnist` (through torchvision).
+        size: pixels a side.
+        count: the first so many images, in order of their names; None for all (`synthetic`: 10,000).
+        crop: side of the square as a fraction of the image's width (of its height where that is shorter).
+        resize: filter, `bilinear`, `bicubic` or `lanczos`.
+        upscale: allow squares smaller than `size` to be enlarged.
+        on_corrupt: `stop`, or `skip` files that are not readable images (with a warning that counts them).
+        seed: of the drawn faces.
+        root: where torchvision keeps or puts its data sets.
+
+    Raises:
+        FileNotFoundError: no such folder, zip or data set.
+        ValueError: a wrong argument, an empty source, an unreadable or too small image.
+    """
+    if resize not in FILTERS:
+        raise ValueError(f"resize is one of {', '.join(FILTERS)}, not {resize!r}.")
+    if not 0.0 < crop <= 1.0:
+        raise ValueError(f"crop is a fraction of the width, above 0 and at most 1, not {crop}.")
+    if on_corrupt not in ("stop", "skip"):
+        raise ValueError(f"on_corrupt is 'stop' or 'skip', not {on_corrupt!r}.")
+    if count is not None and count < 1:
+        raise ValueError(f"count is the number of images to take, at least 1 (or None for all), not {count}.")
+    if source == "synthetic":
+        return draw_faces(count or 10_000, size=size, seed=seed)[0]
+
+    found = _find(source, Path(root))
+    if count is not None and count > len(found.names):
+        raise ValueError(f"{found.label} holds {len(found.names):,} images, fewer than the {count:,} asked for.")
+    chosen = range(count or len(found.names))
+    options = [size, crop, resize, upscale, on_corrupt, len(chosen)]
+    key = hashlib.sha256(json.dumps([found.identity, options]).encode()).hexdigest()[:16]
+    path = cache_folder() / f"images-{key}.npy"
+    if not path.is_file() or not _readable(path):
+        _decode_all(found, chosen, path, size, crop, FILTERS[resize], upscale, on_corrupt)
+    skipped: list[str] = json.loads(path.with_suffix(".json").read_text())["skipped"]
+    if skipped:
+        warnings.warn(_unreadable(found, skipped, len(chosen)) + " They were left out.", stacklevel=2)
+    # Copy-on-write: torch wants a writable array, and the file must never change.
+    return torch.from_numpy(np.load(path, mmap_mode="c"))
+
+
+def _find(source: str | Path, root: Path) -> _Source:
+    text = str(source)
+    if text.partition(":")[0] == "celeba":
+        return _celeba(root, text.partition(":")[2] or "all")
+    if text == "cifar10":
+        data = _torchvision(lambda: torchvision.datasets.CIFAR10(root, download=True), "CIFAR-10", root).data
+        return _from_array("CIFAR-10", np.asarray(data))
+    if text == "fashion-mnist":
+        digits = _torchvision(lambda: torchvision.datasets.FashionMNIST(root, download=True), "Fashion-MNIST", root).data
+        return _from_array("Fashion-MNIST", digits.numpy())
+    path = Path(source)
+    if path.is_dir():
+        return _from_folder(path)
+    if path.is_file() and path.suffix.lower() == ".zip":
+        return _from_zip(path)
+    if path.is_file():
+        raise ValueError(f"{path} is neither a folder nor a zip of images.")
+    raise FileNotFoundError(
+        f"There is no folder or zip {path}, nor a data set of that name: give the path of one, or one of "
+        f"{', '.join(DATASETS)}."
+    )
+
+
+def _from_folder(folder: Path, names: Sequence[str] | None = None) -> _Source:
+    if names is None:
+        files = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+        names = sorted(name for name in files if not _hidden(name))
+    if not names:
+        raise ValueError(f"The folder {folder} holds no images: jpg, png and webp files are looked for.")
+    stats = [(name, os.stat(folder / name)) for name in names]
+    identity = [(name, s.st_size, s.st_mtime_ns) for name, s in stats]
+
+    def open_(i: int) -> Image.Image:
+        return _open(names[i], (folder / names[i]).read_bytes())
+
+    return _Source(f"The folder {folder}", names, open_, identity)
+
+
+def _from_zip(path: Path) -> _Source:
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is not a zip archive, or its end is missing: fetch it again.") from error
+    entries = sorted((e for e in archive.infolist() if not e.is_dir() and not _hidden(e.filename)), key=lambda e: e.filename)
+    if not entries:
+        raise ValueError(f"The zip {path} holds no images: jpg, png and webp files are looked for.")
+    names = [e.filename for e in entries]
+    identity = [(e.filename, e.file_size, e.CRC) for e in entries]
+    return _Source(f"The zip {path}", names, lambda i: _open(names[i], archive.read(entries[i])), identity)
+
+
+def _from_array(label: str, data: np.ndarray) -> _Source:
+    digest = hashlib.sha256(np.ascontiguousarray(data)).hexdigest()
+    names = [f"image {i}" for i in range(len(data))]
+    return _Source(label, names, lambda i: Image.fromarray(data[i]), [label, digest])
+
+
+def _celeba(root: Path, split: str) -> _Source:
+    if split not in ("all", "train", "valid", "test"):
+        raise ValueError(f"CelebA has the splits all, train, valid and test, not {split!r}.")
+    data = _torchvision(lambda: torchvision.datasets.CelebA(str(root), split, download=True), "CelebA", root)
+    return _from_folder(root / "celeba" / "img_align_celeba", sorted(data.filename))
+
+
+def _torchvision(load: Callable[[], object], name: str, root: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    """Run a torchvision data set's constructor, its download's chatter and failures turned into one sentence."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return load()
+    except Exception as error:  # torchvision and gdown raise whatever their download met
+        by_hand = {
+            "CelebA": "fetch img_align_celeba.zip from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html by hand and "
+            "give its path, or that of the unpacked folder, as the source",
+        }.get(name, "fetch its files by hand as torchvision's documentation of the data set says")
+        raise FileNotFoundError(
+            f"{name} is not complete in {root.resolve().name}/ and torchvision could not download it "
+            f"({str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}): {by_hand}; or use "
+            "the source 'synthetic', which needs no network."
+        ) from error
+
+
+def _hidden(name: str) -> bool:
+    """Files that operating systems leave beside images: .DS_Store, Thumbs.db, __MACOSX/…"""
+    parts = name.split("/")
+    return any(part.startswith((".", "__MACOSX")) for part in parts) or parts[-1] in ("Thumbs.db", "desktop.ini")
+
+
+def _open(name: str, data: bytes) -> Image.Image:
+    if not name.lower().endswith(EXTENSIONS):
+        raise ValueError("not a jpg, png or webp file")
+    return Image.open(io.BytesIO(data))
+
+
+def _decode_all(
+    found: _Source,
+    chosen: range,
+    path: Path,
+    size: int,
+    crop: float,
+    filter_: Image.Resampling,
+    upscale: bool,
+    on_corrupt: str,
+) -> None:
+    """Decode the chosen images in threads, straight into the memory-mapped file at `path`."""
+    with replacing(path) as temporary:
+        out = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(chosen), 3, size, size))
+
+        def decode(i: int) -> bool:
+            try:
+                image = found.open(i).convert("RGB")
+            except _UNREADABLE:
+                return False
+            side = round(crop * min(image.size))
+            if side < size and not upscale:
+                raise ValueError(
+                    f"{found.label}: the square cut from {found.names[i]} is {side}×{side} pixels, smaller than the "
+                    f"{size}×{size} asked for; choose a smaller size or larger crop, or set upscale=True to enlarge it."
+                )
+            left, top = round((image.width - side) / 2), round((image.height - side) / 2)
+            square = image.crop((left, top, left + side, top + side)).resize((size, size), filter_)
+            out[i] = np.asarray(square).transpose(2, 0, 1)
+            return True
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            try:
+                good = np.array(list(track(pool.map(decode, chosen), "decoding", len(chosen))))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        skipped = [found.names[i] for i in chosen if not good[i]]
+        if skipped and (on_corrupt == "stop" or len(skipped) == len(chosen)):
+            raise ValueError(
+                _unreadable(found, skipped, len(chosen)) + " Repair or remove them, or set on_corrupt='skip'."
+            )
+        out.flush()
+        if skipped:
+            np.save(temporary.open("wb"), out[good])
+        write_text(path.with_suffix(".json"), json.dumps({"source": found.label, "skipped": skipped}, indent=1))
+
+
+def _readable(path: Path) -> bool:
+    try:
+        np.load(path, mmap_mode="r")
+        json.loads(path.with_suffix(".json").read_text())
+    except (OSError, ValueError):
+        warnings.warn(f"The cached images {path.name} are damaged and are decoded again.", stacklevel=3)
+        return False
+    return True
+
+
+def _unreadable(found: _Source, skipped: list[str], total: int) -> str:
+    shown = ", ".join(skipped[:5]) + (", …" if len(skipped) > 5 else "")
+    return f"{found.label}: {len(skipped):,} of {total:,} files are not readable images: {shown}."

@@ -1,0 +1,183 @@
+"""The figures: plain arrays and tables in, a matplotlib figure out, one style."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from matplotlib.ticker import PercentFormatter
+from PIL import Image
+from torch import Tensor
+
+REAL = "#4d4d4d"
+PAPER = {"DCGAN": {"fid": 32.1361, "lpips_alex": 0.2918}, "DCGAN + centroid loss": {"fid": 30.9519, "lpips_alex": 0.2981}}
+# Okabe and Ito's colours: told apart by colour-blind readers, and of different lightness in grey.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_FIXED = {"baseline": _COLOURS[0], "centroid": _COLOURS[1]}
+
+
+def use_style() -> None:
+    """Set the look of every figure that follows."""
+    sns.set_theme(context="notebook", style="ticks", font_scale=0.9)
+    plt.rcParams.update(
+        {"figure.dpi": 100, "savefig.dpi": 150, "savefig.bbox": "tight", "axes.titlesize": "medium", "axes.titlelocation": "left",
+         "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "figure.constrained_layout.use": True}
+    )  # fmt: skip
+
+
+def arm_colour(arm: str) -> str:
+    """The same colour for the same arm, in every figure and notebook."""
+    return _FIXED.get(arm) or _COLOURS[2 + sum(arm.encode()) % (len(_COLOURS) - 2)]
+
+
+def figure_images(images: Tensor, title: str, columns: int = 8) -> Figure:
+    """A grid of uint8 images (N, 3, H, W)."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(8, 8 * rows / columns + 0.4), squeeze=False, layout="none")
+    for ax, image in zip(axes.flat, images, strict=False):
+        ax.imshow(image.permute(1, 2, 0).numpy(), interpolation="lanczos")
+    for ax in axes.flat:
+        ax.set_axis_off()
+    figure.subplots_adjust(0, 0, 1, 1 - 0.4 / figure.get_figheight(), 0.03, 0.03)
+    figure.suptitle(title, x=0.0, y=1.0, ha="left", va="top", fontsize="medium")
+    return figure
+
+
+def figure_film_strip(folder: Path, frames: int = 6, side: int = 4) -> Figure:
+    """The same latents over training: the first `side`² of the grids in `samples/step_*.png`."""
+    paths = sorted(folder.glob("step_*.png"))
+    if not paths:
+        raise ValueError(f"There are no sample grids in {folder.name}/: train first.")
+    chosen = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, frames).round().astype(int))]
+    figure, axes = plt.subplots(1, len(chosen), figsize=(2.0 * len(chosen), 2.3), squeeze=False)
+    for ax, path in zip(axes.flat, chosen, strict=True):
+        grid = np.asarray(Image.open(path))
+        ax.imshow(grid[: 66 * side + 2, : 66 * side + 2], interpolation="lanczos")
+        ax.set_title(f"step {int(path.stem.split('_')[1]):,}", fontsize="small")
+        ax.set_axis_off()
+    return figure
+
+
+def figure_distances(distances: Mapping[str, Tensor], reference_distance: float, floor: float | None = None) -> Figure:
+    """Histogram of distances to the centroid, `real` and arms by name, in units of d_ref."""
+    figure, ax = plt.subplots(figsize=(8, 3.2))
+    scaled = {name: values.double().numpy() / reference_distance for name, values in distances.items()}
+    low, high = (f([f(v) for v in scaled.values()]) for f in (min, max))
+    bins = np.linspace(low, min(high, 3.0), 60).tolist()
+    for name, values in scaled.items():
+        colour = REAL if name == "real" else arm_colour(name)
+        label = f"{name}: {np.mean(values > 1):.0%} outside, N = {len(values):,}"
+        sns.histplot(x=values, bins=bins, stat="density", element="step", alpha=0.25, color=colour, label=label, ax=ax)
+    ax.axvline(1.0, color="black", lw=1.5, ls="--")
+    ax.annotate("d_ref", (1.0, 1.0), (4, -2), xycoords=("data", "axes fraction"), textcoords="offset points", va="top")
+    ax.set(xlabel="distance to the centroid, in units of d_ref", ylabel="density")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    if floor is not None:
+        ax.set_title(f"Real images' own centroid loss: {floor / reference_distance:.4f} d_ref")
+    return figure
+
+
+def figure_training(history: pd.DataFrame, arm: str, window: int = 10) -> Figure:
+    """Losses, the share outside d_ref, the hinge over the real floor and D's outputs over the steps of a run."""
+    smooth = history.set_index("step").rolling(window, min_periods=1).mean()
+    figure, axes = plt.subplots(2, 2, figsize=(9, 5), sharex=True)
+    colour = arm_colour(arm)
+
+    def curve(ax: Axes, column: str, label: str, line: str = colour) -> None:
+        if column in history:
+            ax.plot(history["step"], history[column], color=line, lw=0.8, alpha=0.25)
+            ax.plot(smooth.index, smooth[column], color=line, lw=1.8, label=label)
+
+    curve(axes[0, 0], "loss_d", "discriminator", REAL)
+    curve(axes[0, 0], "loss_adversarial", "generator, adversarial")
+    axes[0, 0].set(ylabel="loss", title="Adversarial losses")
+    curve(axes[0, 1], "d_real", "real images", REAL)
+    curve(axes[0, 1], "d_fake", "generated images")
+    axes[0, 1].set(ylabel="mean D", title="What the discriminator says", ylim=(0, 1))
+    curve(axes[1, 0], "outside", "generated images")
+    axes[1, 0].yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes[1, 0].set(ylabel="share of the batch", title="Outside d_ref", xlabel="step")
+    curve(axes[1, 1], "hinge_over_floor", "generated images")
+    axes[1, 1].axhline(1.0, color=REAL, lw=1, ls="--", label="real images")
+    axes[1, 1].set(ylabel="Eq. 3 ÷ real images' value", title="Centroid loss", xlabel="step")
+    for ax in axes.flat:
+        ax.legend(fontsize="small")
+    return figure
+
+
+def polar_embedding(features: Tensor, centroid: Tensor, reference_distance: float, axes_from: int) -> tuple[Tensor, Tensor]:
+    """Two embeddings of features (N, d) around the centroid, each (N, 2).
+
+    The first holds the first two principal components of rows 0 to `axes_from`; the second keeps their angle and
+    sets the radius to the true distance in units of d_ref, so that the reference ball is the unit circle.
+    """
+    offsets = features.float() - centroid
+    gram = offsets[:axes_from] @ offsets[:axes_from].T
+    values, vectors = torch.linalg.eigh(gram.double())
+    basis = offsets[:axes_from].T @ (vectors[:, -2:] / values[-2:].clamp(min=1e-30).sqrt()).float()
+    flat = (offsets @ basis).flip(1) / reference_distance
+    radius = torch.linalg.vector_norm(offsets, dim=1, keepdim=True) / reference_distance
+    return flat, flat / torch.linalg.vector_norm(flat, dim=1, keepdim=True) * radius
+
+
+def figure_embedding(
+    real: Tensor, fake: Tensor, stats: Any, arm: str, thumbnails: Tensor | None = None, fake_images: Tensor | None = None
+) -> Figure:
+    """Figure 1 of the paper: real and generated images around their common centroid.
+
+    Args:
+        real: features of real images (N, d); the principal axes are theirs.
+        fake: features of generated images (M, d).
+        stats: the CentroidStats of Φ.
+        arm: name of the run's arm.
+        thumbnails: real images to draw at some of their points, uint8, or None to draw points only.
+        fake_images: the same of generated images.
+    """
+    both = torch.cat([real, fake])
+    flat, polar = polar_embedding(both, stats.centroid, stats.reference_distance, len(real))
+    figure, axes = plt.subplots(1, 2, figsize=(11, 5.4))
+    for ax, points in zip(axes, (flat, polar), strict=True):
+        for part, colour, label in ((slice(len(real)), REAL, "real"), (slice(len(real), None), arm_colour(arm), arm)):
+            ax.scatter(*points[part].T.numpy(), s=9, alpha=0.55, lw=0, color=colour, label=f"{label}, N = {len(points[part]):,}")
+        ax.scatter(0, 0, marker="X", s=110, color="black", edgecolor="white", zorder=5, label="centroid c")
+        ax.set_aspect("equal", "datalim")
+    for pictures, first in ((thumbnails, 0), (fake_images, len(real))):
+        for i, image in enumerate(pictures[:12] if pictures is not None else []):
+            box = OffsetImage(image.permute(1, 2, 0).numpy(), zoom=0.4)
+            axes[1].add_artist(AnnotationBbox(box, polar[first + i].tolist(), frameon=False))
+    axes[1].add_patch(plt.Circle((0, 0), 1.0, fill=False, color="black", ls="--", lw=1.3, label="d_ref"))
+    axes[0].set(title="First two principal components", xlabel="1st component / d_ref", ylabel="2nd component / d_ref")
+    axes[1].set(title="Same angle, true distance from c as radius", xlabel="units of d_ref", ylabel="units of d_ref")
+    axes[1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small")
+    return figure
+
+
+def figure_metrics(rows: pd.DataFrame, metrics: Sequence[str], better: Mapping[str, str]) -> Figure:
+    """Each metric by arm, a dot a seed, beside what real images score (dashed).
+
+    Args:
+        rows: runs.csv: columns arm, seed and the metrics with their `_floor`.
+        metrics: columns to draw.
+        better: `lower`, `higher` or `floor` (the nearer the better) by metric.
+    """
+    arms = list(dict.fromkeys(rows["arm"]))
+    columns = min(4, len(metrics))
+    height = -(-len(metrics) // columns)
+    figure, axes = plt.subplots(height, columns, figsize=(2.9 * columns, 2.6 * height), squeeze=False)
+    sign = {"lower": "lower is better", "higher": "higher is better", "floor": "nearer to the dashed line is better"}
+    for ax, metric in zip(axes.flat, metrics, strict=False):
+        for i, arm in enumerate(arms):
+            values = rows.loc[rows["arm"] == arm, metric]
+            ax.scatter([i] * len(values), values, color=arm_colour(arm), s=70, zorder=3)
+        ax.axhline(rows[f"{metric}_floor"].mean(), color=REAL, ls="--", lw=1.2)
+        ax.set(xticks=range(len(arms)), xticklabels=arms, xlim=(-0.6, len(arms) - 0.4), title=metric, xlabel=sign[better[metric]])
+    for ax in axes.flat[len(metrics) :]:
+        ax.set_axis_off()
+    return figure

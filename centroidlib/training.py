@@ -1,0 +1,332 @@
+"""Algorithm 1: DCGAN's training with the centroid loss in the generator's step."""
+
+import hashlib
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+import torch
+import torchvision
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from centroidlib._files import replacing, track
+from centroidlib.centroid import CentroidStats
+from centroidlib.features import to_float, to_uint8
+from centroidlib.losses import UNITS, adversarial_loss, centroid_distances, discriminator_loss, hinge
+from centroidlib.models import Discriminator, Generator, initialise
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides what is trained; the defaults are the paper's, or DCGAN's where it is silent."""
+
+    steps: int = 10_000
+    batch_size: int = 128
+    lambda_: float = 0.1  # λ of Eq. 4; 0 is plain DCGAN
+    unit: str = "raw"  # of the distances in Eq. 3: raw or d_ref
+    learning_rate: float = 2e-4
+    beta1: float = 0.5
+    beta2: float = 0.999
+    latent: int = 100
+    width: int = 64
+    flip: bool = False  # show each image mirrored half of the time
+    seed: int = 0  # of initial weights, latents and data order, each a stream of its own
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "latent", "width", "learning_rate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}.")
+        if self.batch_size < 2:
+            raise ValueError("batch_size must be at least 2: batch norm has no variance of a single image.")
+        if self.lambda_ < 0:
+            raise ValueError(f"lambda_ must be 0 (no centroid loss) or above, not {self.lambda_}.")
+        if self.unit not in UNITS:
+            raise ValueError(f"unit is 'raw' or 'd_ref', not {self.unit!r}.")
+
+
+@dataclass
+class TrainingState:
+    """The networks, their optimisers and the number of steps taken."""
+
+    generator: Generator
+    discriminator: Discriminator
+    generator_optimiser: Adam
+    discriminator_optimiser: Adam
+    step: int = 0
+
+
+def random_stream(seed: int, purpose: str, step: int = 0) -> torch.Generator:
+    """A random stream of its own for each seed, purpose and step.
+
+    Nothing drawn for one purpose moves another, so arms with one seed share initial networks, latents and data
+    order, and a run continues from any step without stored random states.
+    """
+    digest = hashlib.sha256(f"{seed}/{purpose}/{step}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def draw_latents(count: int, latent: int, rng: torch.Generator) -> Tensor:
+    """Latents from N(0, 1), float32 (count, latent)."""
+    return torch.randn(count, latent, generator=rng)
+
+
+def batch_indices(step: int, batch_size: int, count: int, seed: int) -> Tensor:
+    """Which of `count` images make batch `step`: permutation follows permutation, no image is dropped."""
+    first = step * batch_size
+    epochs = range(first // count, (first + batch_size - 1) // count + 1)
+    order = torch.cat([torch.randperm(count, generator=random_stream(seed, "data", epoch)) for epoch in epochs])
+    offset = first - epochs[0] * count
+    return order[offset : offset + batch_size]
+
+
+def start(config: TrainingConfig, device: torch.device | str = "cpu") -> TrainingState:
+    """Networks and optimisers before the first step, drawn from the config's seed."""
+    generator = Generator(config.latent, config.width)
+    discriminator = Discriminator(config.width)
+    initialise(generator, random_stream(config.seed, "generator"))
+    initialise(discriminator, random_stream(config.seed, "discriminator"))
+    for network in (generator, discriminator):
+        network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    betas = (config.beta1, config.beta2)
+    return TrainingState(
+        generator,
+        discriminator,
+        Adam(generator.parameters(), config.learning_rate, betas),
+        Adam(discriminator.parameters(), config.learning_rate, betas),
+    )
+
+
+def centroid_gradient(
+    fake: Tensor, phi: nn.Module, stats: CentroidStats, unit: str, chunk: int = 4
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Eq. 3 of a generated batch and its gradient at the images, exactly.
+
+    Images inside the ball have no gradient, so on a CPU a chunk that lies inside altogether is not walked back
+    through Φ; a GPU takes the whole batch at once and never waits for the answer.
+
+    Returns:
+        The loss (), its gradient (B, 3, H, W) and the distances (B,).
+    """
+    chunk = len(fake) if fake.is_cuda else chunk
+    gradients, distances = [], []
+    for part in fake.detach().split(chunk):
+        images = part.requires_grad_()
+        distances.append(centroid_distances(phi(images), stats))
+        share = hinge(distances[-1], stats, unit).sum() / len(fake)
+        if fake.is_cuda or share.item() > 0:
+            gradients.append(torch.autograd.grad(share, images)[0])
+        else:
+            gradients.append(torch.zeros_like(part))
+    measured = torch.cat(distances).detach()
+    return hinge(measured, stats, unit).mean(), torch.cat(gradients), measured
+
+
+def train_step(
+    state: TrainingState,
+    config: TrainingConfig,
+    real: Tensor,
+    latents: Tensor,
+    phi: nn.Module | None = None,
+    stats: CentroidStats | None = None,
+) -> dict[str, Tensor]:
+    """One round of Algorithm 1: D on real and generated images, then G against D and the centroid loss.
+
+    One generated batch serves both. The two terms of Eq. 4 are differentiated at the images and walked
+    through G together, which spares D its unused gradients.
+
+    Args:
+        state: changed in place.
+        config: λ, the unit of the distances.
+        real: (B, 3, 64, 64) in [-1, 1].
+        latents: (B, latent).
+        phi: Φ; not used where λ = 0.
+        stats: c and d_ref in Φ's space.
+
+    Returns:
+        Tensors on the device, for whoever wants to look: both losses, mean D(x) and D(x̂), and, with the
+        centroid loss, its value, the share outside d_ref and the ratio of the terms' gradient norms.
+    """
+    fake = state.generator(latents)
+
+    # Discriminator.
+    state.discriminator_optimiser.zero_grad(set_to_none=True)
+    real_logits, fake_logits = state.discriminator(real), state.discriminator(fake.detach())
+    loss_d = discriminator_loss(real_logits, fake_logits)
+    loss_d.backward()
+    state.discriminator_optimiser.step()
+
+    # Generator.
+    state.generator_optimiser.zero_grad(set_to_none=True)
+    loss_adversarial = adversarial_loss(state.discriminator(fake))
+    (gradient,) = torch.autograd.grad(loss_adversarial, fake)
+    seen = {
+        "loss_d": loss_d.detach(),
+        "loss_adversarial": loss_adversarial.detach(),
+        "d_real": real_logits.detach().sigmoid().mean(),
+        "d_fake": fake_logits.detach().sigmoid().mean(),
+    }
+    if config.lambda_ > 0:
+        if phi is None or stats is None:
+            raise ValueError("λ is above 0, so the centroid loss needs Φ and its centroid: pass phi and stats.")
+        loss_centroid, pull, distances = centroid_gradient(fake, phi, stats, config.unit)
+        seen["loss_centroid"] = loss_centroid
+        seen["outside"] = (distances > stats.reference_distance).float().mean()
+        seen["gradient_ratio"] = config.lambda_ * pull.norm() / gradient.norm()
+        gradient = gradient + config.lambda_ * pull
+    fake.backward(gradient)
+    state.generator_optimiser.step()
+    state.step += 1
+    return seen
+
+
+def train(
+    images: Tensor,
+    config: TrainingConfig,
+    folder: str | Path,
+    phi: nn.Module | None = None,
+    stats: CentroidStats | None = None,
+    *,
+    history_every: int = 10,
+    samples_every: int = 100,
+    device: torch.device | str = "cpu",
+) -> pd.DataFrame:
+    """Train for `config.steps` steps, continuing from the folder's checkpoint where there is one.
+
+    Writes to `folder`: `history.csv`, `samples/step_*.png` (64 fixed latents), `checkpoint.pt` whenever samples are
+    drawn, and at the end `generator.safetensors`.
+
+    Args:
+        images: real images, uint8 (N, 3, 64, 64).
+        config: what to train.
+        folder: of this run.
+        phi: Φ. Needed where λ > 0; where λ = 0 it is only measured with.
+        stats: c and d_ref in Φ's space.
+        history_every: steps between two rows of the history.
+        samples_every: steps between two sample grids and checkpoints.
+        device: where to train.
+
+    Returns:
+        The history, one row in `history_every` steps.
+
+    Raises:
+        ValueError: images of another shape, or the checkpoint is of other parameters.
+        FloatingPointError: a loss is not finite; the last good checkpoint stays.
+    """
+    if images.dtype != torch.uint8 or images.shape[1:] != (3, 64, 64):
+        raise ValueError(f"Training takes uint8 images (N, 3, 64, 64), not {images.dtype} {tuple(images.shape)}.")
+    folder = Path(folder)
+    state = start(config, device)
+    history: list[dict[str, float]] = resume(state, config, folder / "checkpoint.pt")
+    stats = stats.to(device) if stats is not None else None
+    fixed = draw_latents(64, config.latent, random_stream(config.seed, "samples")).to(device)
+    began = time.perf_counter() - (history[-1]["seconds"] if history else 0.0)
+
+    if state.step == 0:
+        _write_samples(state, fixed, folder)
+    for step in track(range(state.step, config.steps), "training"):
+        chosen = batch_indices(step, config.batch_size, len(images), config.seed)
+        real = to_float(images[chosen].to(device))
+        if config.flip:
+            mirrored = torch.rand(len(real), generator=random_stream(config.seed, "flip", step)) < 0.5
+            real = torch.where(mirrored.to(device)[:, None, None, None], real.flip(3), real)
+        rng = random_stream(config.seed, "latents", step)
+        latents = draw_latents(config.batch_size, config.latent, rng).to(device)
+        seen = train_step(state, config, real, latents, phi, stats)
+
+        last = state.step == config.steps
+        if last or state.step % history_every == 0:
+            if config.lambda_ == 0 and phi is not None and stats is not None:
+                seen |= _centroid_loss_of_baseline(state, latents, phi, stats, config.unit)
+            row = {name: float(value) for name, value in seen.items()}
+            _check_finite(row, state.step, folder)
+            if stats is not None and "loss_centroid" in row:
+                floor = stats.floor / (stats.reference_distance if config.unit == "d_ref" else 1.0)
+                row["hinge_over_floor"] = row["loss_centroid"] / floor
+            history.append({"step": state.step, **row, "seconds": round(time.perf_counter() - began, 2)})
+        if last or state.step % samples_every == 0:
+            _check_finite({n: float(v) for n, v in seen.items()}, state.step, folder)
+            _write_samples(state, fixed, folder)
+            _save_checkpoint(state, config, history, folder / "checkpoint.pt")
+            with replacing(folder / "history.csv") as temporary:
+                pd.DataFrame(history).to_csv(temporary, index=False)
+    save_generator(state.generator, folder / "generator.safetensors", config)
+    return pd.DataFrame(history)
+
+
+def resume(state: TrainingState, config: TrainingConfig, path: Path) -> list[dict[str, float]]:
+    """Bring `state` to the checkpoint at `path`, if there is one, and return its history.
+
+    Raises:
+        ValueError: the checkpoint was written under other parameters, is damaged or has taken more steps.
+    """
+    if not path.is_file():
+        return []
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises a dozen kinds on a damaged file
+        raise ValueError(f"The checkpoint {path.name} in {path.parent.name} is damaged: delete it to begin again.") from error
+    wanted, found = asdict(config), dict(saved["config"])
+    differ = [f"{k} = {found.get(k)!r} there, {v!r} asked for" for k, v in wanted.items() if k != "steps" and found.get(k) != v]
+    if differ:
+        raise ValueError(
+            f"The checkpoint in {path.parent.name} is of other parameters ({'; '.join(differ)}): give the run another "
+            "folder, or delete the checkpoint to begin again."
+        )
+    if saved["step"] > config.steps:
+        raise ValueError(f"The checkpoint in {path.parent.name} has {saved['step']} steps, more than the {config.steps} asked for.")
+    state.step = saved["step"]
+    for name in ("generator", "discriminator", "generator_optimiser", "discriminator_optimiser"):
+        getattr(state, name).load_state_dict(saved[name])
+    return cast(list[dict[str, float]], saved["history"])
+
+
+def save_generator(generator: Generator, path: str | Path, config: TrainingConfig) -> None:
+    """Write the generator's weights as safetensors, its shape in the metadata."""
+    weights = {name: tensor.cpu().contiguous() for name, tensor in generator.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(weights, temporary, {"latent": str(config.latent), "width": str(config.width), "seed": str(config.seed)})
+
+
+def _save_checkpoint(state: TrainingState, config: TrainingConfig, history: list[Any], path: Path) -> None:
+    names = ("generator", "discriminator", "generator_optimiser", "discriminator_optimiser")
+    saved = {name: getattr(state, name).state_dict() for name in names}
+    with replacing(path) as temporary:
+        torch.save({**saved, "step": state.step, "config": asdict(config), "history": history}, temporary)
+
+
+def _write_samples(state: TrainingState, latents: Tensor, folder: Path) -> None:
+    state.generator.eval()
+    with torch.no_grad():
+        grid = torchvision.utils.make_grid(to_uint8(state.generator(latents)).cpu(), nrow=8, padding=2, pad_value=255)
+    state.generator.train()
+    with replacing(folder / "samples" / f"step_{state.step:06d}.png") as temporary:
+        Image.fromarray(grid.permute(1, 2, 0).numpy()).save(temporary, "PNG")
+
+
+def _centroid_loss_of_baseline(
+    state: TrainingState, latents: Tensor, phi: nn.Module, stats: CentroidStats, unit: str
+) -> dict[str, Tensor]:
+    """What the centroid loss would have been, measured without a trace in the run (eval mode, no gradient)."""
+    state.generator.eval()
+    with torch.no_grad():
+        parts = state.generator(latents).split(len(latents) if latents.is_cuda else 4)
+        distances = torch.cat([centroid_distances(phi(part), stats) for part in parts])
+    state.generator.train()
+    outside = (distances > stats.reference_distance).float().mean()
+    return {"loss_centroid": hinge(distances, stats, unit).mean(), "outside": outside}
+
+
+def _check_finite(row: dict[str, float], step: int, folder: Path) -> None:
+    bad = [name for name, value in row.items() if not abs(value) < float("inf")]
+    if bad:
+        kept = (folder / "checkpoint.pt").is_file()
+        raise FloatingPointError(
+            f"Step {step}: {' and '.join(bad)} is not finite, so training has stopped. "
+            + (f"The last good checkpoint in {folder.name} is kept; " if kept else "")
+            + "try a smaller lambda_ or learning_rate."
+        )
