@@ -5,7 +5,7 @@ import hashlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -87,7 +87,7 @@ def track(items: Iterable[T], label: str, total: int | None = None) -> "tqdm[T]"
         from tqdm.auto import tqdm as bar
 
         return bar(items, desc=label, total=total, leave=False)
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     lines: dict[str, Any] = {"file": _Lines(), "mininterval": 20.0, "maxinterval": float("inf"), "delay": 1e-9}
     shape = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} left"

@@ -1,6 +1,6 @@
 """Batches of notebooks over papermill: read a batch file, check it, execute what is not done.
 
-    python -m centroidlib.batch FILE.yml [--set name=value ...] [--dry-run]
+python -m centroidlib.batch FILE.yml [--set name=value ...] [--dry-run]
 """
 
 import argparse
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import papermill
 import yaml
 from papermill.exceptions import PapermillExecutionError
+from papermill.execute import execute_notebook
 
 from centroidlib._files import replacing, sha256
 from centroidlib.runs import folder_name, project_root, read_record, write_record
@@ -43,10 +43,12 @@ class Stage:
 
     @property
     def name(self) -> str:
+        """The notebook's name without its ending."""
         return self.notebook.stem
 
     @property
     def label(self) -> str:
+        """Folder and name, as messages show it."""
         return self.name if self.folder.name == self.name else f"{self.folder.name}/{self.name}"
 
 
@@ -150,7 +152,7 @@ def execute(stage: Stage) -> None:
             try:
                 # A kernel in a batch must not take itself for one that a person watches.
                 os.environ.pop("JPY_SESSION_NAME", None)
-                papermill.execute_notebook(
+                execute_notebook(
                     str(stage.notebook).replace("{", "{{").replace("}", "}}"),
                     str(temporary).replace("{", "{{").replace("}", "}}"),
                     stage.parameters,
@@ -206,7 +208,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if chosen.dry_run:
         for stage in stages:
-            print(f"{stage.label}  " + "  ".join(f"{k}={v}" for k, v in (declared_parameters(stage.notebook) | stage.parameters).items()))
+            parameters = declared_parameters(stage.notebook) | stage.parameters
+            print(stage.label, *(f"{name}={value}" for name, value in parameters.items()), sep="  ")
         return 0
     root, results = project_root(chosen.file.parent), stages[0].folder.parent
     for number, stage in enumerate(stages, 1):
@@ -282,9 +285,7 @@ def _typed(name: str, value: Any, default: Scalar, where: str) -> Scalar:
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not wanted or (isinstance(value, float) and math.isnan(value)):
-        raise BatchError(
-            f"{where}: {name} must be of type {wanted.__name__} like its default {default!r}, not {value!r}."
-        )
+        raise BatchError(f"{where}: {name} must be of type {wanted.__name__} like its default {default!r}, not {value!r}.")
     return wanted(value)
 
 

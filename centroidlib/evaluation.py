@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from centroidlib._files import cache_folder, replacing, track, write_text
 from centroidlib.centroid import CentroidStats
-from centroidlib.features import VGG16Features, fingerprint, finding_weights, in_batches, to_float, to_uint8
+from centroidlib.features import VGG16Features, finding_weights, fingerprint, in_batches, to_float, to_uint8
 from centroidlib.losses import centroid_distances
 from centroidlib.metrics import frechet_distance, precision_recall
 from centroidlib.models import Generator
@@ -51,11 +51,11 @@ class InceptionFeatures(nn.Module):
             self.network = InceptionV3([blocks[dims]])
         if not all(torch.isfinite(p).all() for p in self.network.parameters()):
             raise ValueError(f"The Inception weights ({filename}) hold NaN in the layers that dims = {dims} uses: choose fewer.")
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.to(memory_format=torch.channels_last)
         self.requires_grad_(False)
         self.eval()
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:  # noqa: D102
         features: Tensor = self.network(images * 0.5 + 0.5)[0]
         return features.mean(dim=(2, 3))
 
@@ -152,7 +152,7 @@ def cached_features(images: Tensor, network: nn.Module, label: str) -> Tensor:
 
 def images_digest(images: Tensor) -> str:
     """Sixteen hexadecimal digits that tell one set of uint8 images from another."""
-    return hashlib.sha256(np.ascontiguousarray(images.numpy())).hexdigest()[:16]
+    return hashlib.sha256(np.ascontiguousarray(images.numpy()).data).hexdigest()[:16]
 
 
 def disjoint_pairs(count: int, pairs: int, seed: int = 0) -> Tensor:
@@ -227,7 +227,7 @@ def measure_generated(
     measured: dict[str, dict[str, Any]] = {}
 
     def note(name: str, value: float, better: str, n_fake: int, n_real: int, seen: bool, **more: Any) -> None:
-        entry = {"value": value, "low": None, "high": None, "interval": None, "floor": floors[name]["floor"]}
+        entry: dict[str, Any] = {"value": value, "low": None, "high": None, "interval": None, "floor": floors[name]["floor"]}
         entry |= {"value_at_floor_n": None, "n_real": n_real, "n_fake": n_fake, "seen_by_loss": seen, "better": better}
         measured[name] = entry | more
 
@@ -246,7 +246,7 @@ def measure_generated(
     if lpips:
         distances = lpips_of_pairs(fake, disjoint_pairs(len(fake), pairs), lpips).double()
         mean, error = float(distances.mean()), float(distances.std() / math.sqrt(pairs))
-        interval = {"low": mean - 1.96 * error, "high": mean + 1.96 * error, "interval": "normal 95 % over pairs"}
+        interval: dict[str, Any] = {"low": mean - 1.96 * error, "high": mean + 1.96 * error, "interval": "normal 95 % over pairs"}
         note(f"lpips_{lpips}", mean, "floor", 2 * pairs, 2 * int(floors[f"lpips_{lpips}"]["n"]), lpips == "vgg", **interval)
 
     batches = track(in_batches(chosen, phi), "generated images, distances to c", -(-len(chosen) // 64))

@@ -21,8 +21,7 @@ _SKIN = ((255, 226, 205), (244, 198, 164), (219, 161, 116), (163, 105, 70), (104
 _HAIR = ((38, 33, 40), (106, 66, 38), (236, 196, 98), (192, 76, 32), (172, 174, 182))
 _BACKGROUND = ((138, 190, 238), (144, 208, 156), (244, 220, 136), (178, 156, 226), (242, 164, 182))
 _WHITE, _INK, _BLUSH, _LIPS, _MOUTH_INSIDE, _PINK, _BROWN, _BLUE = torch.tensor(
-    ((252, 252, 250), (36, 28, 34), (232, 84, 84), (170, 38, 48))
-    + ((104, 26, 34), (226, 104, 104), (104, 62, 30), (58, 128, 168)),
+    ((252, 252, 250), (36, 28, 34), (232, 84, 84), (170, 38, 48), (104, 26, 34), (226, 104, 104), (104, 62, 30), (58, 128, 168)),
     dtype=torch.float32,
 )[..., None]
 
@@ -265,9 +264,7 @@ def _paint_ellipse(
     _paint(scene, window, _cover(q, shape[2], shape[3], scene).mul_(opacity), colour)
 
 
-def _paint_stroke(
-    scene: _Scene, stroke: Stroke, box: Ellipse, colour: Tensor, shift: Value = 0.0, spread: Value = 0.0
-) -> None:
+def _paint_stroke(scene: _Scene, stroke: Stroke, box: Ellipse, colour: Tensor, shift: Value = 0.0, spread: Value = 0.0) -> None:
     """Paint a bent line, or a mirrored pair of them, that stays inside ``box``."""
     centre, height, length, thickness, bend = stroke
     window = _window(box, scene)

@@ -16,7 +16,7 @@ from torchvision.models import VGG16_Weights
 T = TypeVar("T")
 
 VGG16_WEIGHTS = ("IMAGENET1K_V1", "IMAGENET1K_FEATURES", "random")
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_IMAGENET_MEAN, _IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 _LAYERS = 38
 
 
@@ -41,6 +41,9 @@ class VGG16Features(nn.Module):
         ValueError: no such layer, weights or precision, or the weights hold NaN in the layers used.
         FileNotFoundError: the weights are neither cached nor to be downloaded.
     """
+
+    scale: Tensor
+    shift: Tensor
 
     def __init__(
         self,
@@ -84,13 +87,14 @@ class VGG16Features(nn.Module):
         source = {"IMAGENET1K_V1": "vgg16", "IMAGENET1K_FEATURES": "vgg16_oxford", "random": "vgg16_random"}
         return f"{source[self.weights]}_{layer_name(self.layer)}"
 
-    def train(self, mode: bool = True) -> "VGG16Features":  # noqa: ARG002 - Φ is frozen, whatever its owner does
+    def train(self, mode: bool = True) -> "VGG16Features":
+        """Stay in eval mode, whatever the owner does: Φ is frozen."""
         return self
 
-    def extra_repr(self) -> str:
+    def extra_repr(self) -> str:  # noqa: D102
         return f"layer={self.layer}, pool={self.pool}, resize={self.resize}"
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:  # noqa: D102
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise ValueError(
                 f"Φ takes float images (B, 3, H, W) in [-1, 1], not {images.dtype} {tuple(images.shape)}; "
@@ -125,9 +129,7 @@ def fingerprint(phi: nn.Module) -> str:
         TypeError: `phi` is no `torch.nn.Module`, so its weights cannot be read.
     """
     if not isinstance(phi, nn.Module):
-        raise TypeError(
-            f"Φ must be a torch.nn.Module, not {type(phi).__name__}: wrap a function in a module of three lines."
-        )
+        raise TypeError(f"Φ must be a torch.nn.Module, not {type(phi).__name__}: wrap a function in a module of three lines.")
     digest = hashlib.sha256(repr(phi).encode())
     for name, tensor in phi.state_dict().items():
         digest.update(name.encode())
@@ -168,20 +170,18 @@ def _draw_weights(layers: nn.Sequential, rng: torch.Generator) -> None:
     for module in layers.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=rng)
-            nn.init.zeros_(module.bias)
+            module.get_parameter("bias").data.zero_()
 
 
 def _load_weights(layers: nn.Sequential, weights: VGG16_Weights) -> tuple[list[float], list[float]]:
     filename = weights.url.rsplit("/", 1)[-1]
-    with finding_weights(
-        f"VGG-16 {weights.name}", filename, "choose weights = 'random', which need no file"
-    ):
+    with finding_weights(f"VGG-16 {weights.name}", filename, "choose weights = 'random', which need no file"):
         state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     published = {f"{int(k.split('.')[1])}.{k.split('.')[2]}": v for k, v in state.items() if "features" in k}
     for key, value in state.items():
-        group, index, kind = key.split(".")
+        group, number, kind = key.split(".")
         if group == "classifier":
-            published[f"{31 + int(index)}.{'2.' if index == '0' else ''}{kind}"] = value
+            published[f"{31 + int(number)}.{'2.' if number == '0' else ''}{kind}"] = value
     used = {key: published[key] for key in layers.state_dict()}
     for key, value in used.items():
         if not torch.isfinite(value).all():

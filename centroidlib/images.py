@@ -116,8 +116,7 @@ def _find(source: str | Path, root: Path) -> _Source:
     if path.is_file():
         raise ValueError(f"{path} is neither a folder nor a zip of images.")
     raise FileNotFoundError(
-        f"There is no folder or zip {path}, nor a data set of that name: give the path of one, or one of "
-        f"{', '.join(DATASETS)}."
+        f"There is no folder or zip {path}, nor a data set of that name: give the path of one, or one of {', '.join(DATASETS)}."
     )
 
 
@@ -150,7 +149,7 @@ def _from_zip(path: Path) -> _Source:
 
 
 def _from_array(label: str, data: np.ndarray) -> _Source:
-    digest = hashlib.sha256(np.ascontiguousarray(data)).hexdigest()
+    digest = hashlib.sha256(np.ascontiguousarray(data).data).hexdigest()
     names = [f"image {i}" for i in range(len(data))]
     return _Source(label, names, lambda i: Image.fromarray(data[i]), [label, digest])
 
@@ -162,7 +161,7 @@ def _celeba(root: Path, split: str) -> _Source:
     return _from_folder(root / "celeba" / "img_align_celeba", sorted(data.filename))
 
 
-def _torchvision(load: Callable[[], object], name: str, root: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _torchvision(load: Callable[[], object], name: str, root: Path):  # type: ignore[no-untyped-def]
     """Run a torchvision data set's constructor, its download's chatter and failures turned into one sentence."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -180,7 +179,7 @@ def _torchvision(load: Callable[[], object], name: str, root: Path):  # type: ig
 
 
 def _hidden(name: str) -> bool:
-    """Files that operating systems leave beside images: .DS_Store, Thumbs.db, __MACOSX/…"""
+    """Files that operating systems leave beside images: .DS_Store, Thumbs.db, __MACOSX/…."""
     parts = name.split("/")
     return any(part.startswith((".", "__MACOSX")) for part in parts) or parts[-1] in ("Thumbs.db", "desktop.ini")
 
@@ -229,9 +228,7 @@ def _decode_all(
                 raise
         skipped = [found.names[i] for i in chosen if not good[i]]
         if skipped and (on_corrupt == "stop" or len(skipped) == len(chosen)):
-            raise ValueError(
-                _unreadable(found, skipped, len(chosen)) + " Repair or remove them, or set on_corrupt='skip'."
-            )
+            raise ValueError(_unreadable(found, skipped, len(chosen)) + " Repair or remove them, or set on_corrupt='skip'.")
         out.flush()
         if skipped:
             np.save(temporary.open("wb"), out[good])

@@ -12,12 +12,12 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from matplotlib.patches import Circle
 from matplotlib.ticker import PercentFormatter
 from PIL import Image
 from torch import Tensor
 
 REAL = "#4d4d4d"
-PAPER = {"DCGAN": {"fid": 32.1361, "lpips_alex": 0.2918}, "DCGAN + centroid loss": {"fid": 30.9519, "lpips_alex": 0.2981}}
 # Okabe and Ito's colours: told apart by colour-blind readers, and of different lightness in grey.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _FIXED = {"baseline": _COLOURS[0], "centroid": _COLOURS[1]}
@@ -151,8 +151,8 @@ def figure_embedding(
     for pictures, first in ((thumbnails, 0), (fake_images, len(real))):
         for i, image in enumerate(pictures[:12] if pictures is not None else []):
             box = OffsetImage(image.permute(1, 2, 0).numpy(), zoom=0.4)
-            axes[1].add_artist(AnnotationBbox(box, polar[first + i].tolist(), frameon=False))
-    axes[1].add_patch(plt.Circle((0, 0), 1.0, fill=False, color="black", ls="--", lw=1.3, label="d_ref"))
+            axes[1].add_artist(AnnotationBbox(box, (float(polar[first + i, 0]), float(polar[first + i, 1])), frameon=False))
+    axes[1].add_patch(Circle((0, 0), 1.0, fill=False, color="black", ls="--", lw=1.3, label="d_ref"))
     axes[0].set(title="First two principal components", xlabel="1st component / d_ref", ylabel="2nd component / d_ref")
     axes[1].set(title="Same angle, true distance from c as radius", xlabel="units of d_ref", ylabel="units of d_ref")
     axes[1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small")

@@ -52,9 +52,9 @@ class Run:
     def __init__(self, stage: str, namespace: Mapping[str, Any]) -> None:
         scalars = bool | int | float | str
         self.stage = stage
-        self.parameters = {k: v for k, v in namespace.items() if isinstance(v, scalars) and not k.startswith("_")}
+        self.parameters: dict[str, Any] = {k: v for k, v in namespace.items() if isinstance(v, scalars) and not k.startswith("_")}
         self.root = project_root()
-        self.batch = self.root / "results" / self.parameters["batch"]
+        self.batch = self.root / "results" / str(self.parameters["batch"])
         self.folder = self.batch / folder_name(stage, self.parameters)
         self.folder.mkdir(parents=True, exist_ok=True)
         _lock(self.folder)
@@ -125,7 +125,7 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
 
 def versions() -> dict[str, Any]:
     """What a stage was made with: code, packages, device, threads."""
-    found = {}
+    found: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)
@@ -146,9 +146,7 @@ def _commit() -> str | None:
     home = Path(__file__).parent
     try:
         head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=home, capture_output=True, text=True)
-        dirty = subprocess.run(
-            ["git", "status", "--porcelain", "--", str(home)], cwd=home, capture_output=True, text=True
-        )
+        dirty = subprocess.run(["git", "status", "--porcelain", "--", str(home)], cwd=home, capture_output=True, text=True)
     except OSError:
         return None
     if head.returncode:

@@ -278,7 +278,9 @@ def resume(state: TrainingState, config: TrainingConfig, path: Path) -> list[dic
             "folder, or delete the checkpoint to begin again."
         )
     if saved["step"] > config.steps:
-        raise ValueError(f"The checkpoint in {path.parent.name} has {saved['step']} steps, more than the {config.steps} asked for.")
+        raise ValueError(
+            f"The checkpoint in {path.parent.name} has {saved['step']} steps, more than the {config.steps} asked for."
+        )
     state.step = saved["step"]
     for name in ("generator", "discriminator", "generator_optimiser", "discriminator_optimiser"):
         getattr(state, name).load_state_dict(saved[name])

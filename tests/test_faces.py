@@ -16,8 +16,10 @@ def sample() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_shapes_types_and_ranges():
     images, factors = draw_faces(7, size=48)
-    assert images.shape == (7, 3, 48, 48) and images.dtype == torch.uint8
-    assert factors.shape == (7, len(FACTORS)) and factors.dtype == torch.int64
+    assert images.shape == (7, 3, 48, 48)
+    assert images.dtype == torch.uint8
+    assert factors.shape == (7, len(FACTORS))
+    assert factors.dtype == torch.int64
     assert draw_faces(1)[0].shape == (1, 3, 64, 64)
     assert len(images.unique(dim=0)) == 7
 
@@ -26,7 +28,8 @@ def test_shapes_types_and_ranges():
 def test_a_longer_run_begins_with_a_shorter_one(count):
     images, factors = draw_faces(200, seed=5)
     fewer_images, fewer_factors = draw_faces(count, seed=5)
-    assert torch.equal(images[:count], fewer_images) and torch.equal(factors[:count], fewer_factors)
+    assert torch.equal(images[:count], fewer_images)
+    assert torch.equal(factors[:count], fewer_factors)
 
 
 def test_bits_do_not_depend_on_threads():
@@ -38,12 +41,14 @@ def test_bits_do_not_depend_on_threads():
             runs.append(draw_faces(100)[0])
     finally:
         torch.set_num_threads(threads)
-    assert torch.equal(runs[0], runs[1]) and torch.equal(runs[0], runs[2])
+    assert torch.equal(runs[0], runs[1])
+    assert torch.equal(runs[0], runs[2])
 
 
 def test_seeds_give_different_faces():
     first, second = draw_faces(20, seed=0), draw_faces(20, seed=1)
-    assert not torch.equal(first[0], second[0]) and not torch.equal(first[1], second[1])
+    assert not torch.equal(first[0], second[0])
+    assert not torch.equal(first[1], second[1])
 
 
 def test_size_changes_neither_factors_nor_layout():
