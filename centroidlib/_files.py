@@ -2,14 +2,17 @@
 
 import errno
 import hashlib
+import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from safetensors.torch import save
+from torch import Tensor
 from tqdm import tqdm
 
 T = TypeVar("T")
@@ -49,6 +52,16 @@ def write_text(path: str | Path, text: str) -> None:
     """Write `text` to `path` through a temporary file."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file, the same bytes for the same content: safetensors itself shuffles its metadata."""
+    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, dict(metadata))
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header = header.ljust(-(-len(header) // 8) * 8)
+    with replacing(path) as temporary:
+        temporary.write_bytes(len(header).to_bytes(8, "little") + header + data[end:])
 
 
 def sha256(path: str | Path) -> str:

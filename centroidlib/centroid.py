@@ -11,11 +11,10 @@ from typing import cast
 import numpy as np
 import safetensors
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from centroidlib._files import replacing, track
-from centroidlib.features import fingerprint, in_batches
+from centroidlib._files import track, write_tensors
+from centroidlib.features import device_of, fingerprint, in_batches
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
@@ -60,9 +59,7 @@ class CentroidStats:
             "quantile_levels": QUANTILES,
         }
         metadata = {"fingerprint": self.fingerprint, "numbers": json.dumps(numbers)}
-        tensors = {"centroid": self.centroid.cpu().contiguous(), "quantiles": self.quantiles.contiguous()}
-        with replacing(path) as temporary:
-            save_file(tensors, temporary, metadata)
+        write_tensors(path, {"centroid": self.centroid, "quantiles": self.quantiles}, metadata)
 
     @classmethod
     def load(cls, path: str | Path, phi: nn.Module | None = None) -> "CentroidStats":
@@ -118,10 +115,10 @@ def compute_centroid(images: Tensor, phi: nn.Module, batch_size: int = 64) -> Ce
     """
     if len(images) < 2:
         raise ValueError(f"A centroid needs at least two images, not {len(images)}.")
-    device = next(iter(phi.state_dict().values()), torch.empty(0)).device
+    device = device_of(phi)
 
     def features(label: str) -> Iterator[Tensor]:
-        batches = in_batches(images, phi, batch_size, device)
+        batches = in_batches(images, phi, batch_size)
         yield from track(batches, label, -(-len(images) // batch_size))
 
     with tempfile.TemporaryDirectory(prefix="centroid-") as folder:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from centroidlib._files import cache_folder, replacing, track, write_text
 from centroidlib.centroid import CentroidStats
-from centroidlib.features import VGG16Features, finding_weights, fingerprint, in_batches, to_float, to_uint8
+from centroidlib.features import VGG16Features, device_of, finding_weights, fingerprint, in_batches, to_float, to_uint8
 from centroidlib.losses import centroid_distances
 from centroidlib.metrics import frechet_distance, precision_recall
 from centroidlib.models import Generator
@@ -75,19 +75,20 @@ class Space:
 
 
 def metric_spaces(phi: VGG16Features, fid_dims: int = 2048) -> list[Space]:
-    """The spaces to measure in: one that the loss did not see, and Φ's own, pooled (to d ≤ 2,048).
+    """The spaces to measure in, on Φ's device: one that the loss did not see, and Φ's own, pooled (to d ≤ 2,048).
 
     The unseen one is pytorch-fid's Inception (`fid`, or `fid_768` for other dims) or, with `fid_dims` 0, a VGG-16
     slice with random weights of another seed (`fd_vgg16_random`), which needs no file.
     """
+    device = device_of(phi)
     if fid_dims:
-        unseen = Space("fid" if fid_dims == 2048 else f"fid_{fid_dims}", InceptionFeatures(fid_dims), False)
+        unseen = Space("fid" if fid_dims == 2048 else f"fid_{fid_dims}", InceptionFeatures(fid_dims).to(device), False)
     else:
-        unseen = Space("fd_vgg16_random", VGG16Features(16, "random", pool=True, seed=METRIC_SEED), False)
+        unseen = Space("fd_vgg16_random", VGG16Features(16, "random", pool=True, seed=METRIC_SEED).to(device), False)
     if phi.layer > 31:
         return [unseen]
     pooled = VGG16Features(phi.layer, phi.weights, pool=True, precision=phi.precision, resize=phi.resize, seed=phi.seed)
-    return [unseen, Space(f"fd_{phi.name}", pooled, True)]
+    return [unseen, Space(f"fd_{phi.name}", pooled.to(device), True)]
 
 
 def load_lpips(net: str = "alex") -> Callable[[Tensor, Tensor], Tensor]:
@@ -133,7 +134,8 @@ def load_generator(path: str | Path) -> Generator:
 
 def features_of(images: Tensor, network: nn.Module, label: str, batch_size: int = 64) -> Tensor:
     """Features of uint8 images (N, 3, H, W), float32 (N, d)."""
-    return torch.cat(list(track(in_batches(images, network, batch_size), label, -(-len(images) // batch_size))))
+    batches = track(in_batches(images, network, batch_size), label, -(-len(images) // batch_size))
+    return torch.cat([batch.cpu() for batch in batches])
 
 
 def cached_features(images: Tensor, network: nn.Module, label: str) -> Tensor:
@@ -251,7 +253,7 @@ def measure_generated(
 
     batches = track(in_batches(chosen, phi), "generated images, distances to c", -(-len(chosen) // 64))
     total, inside = torch.zeros((), dtype=torch.float64), 0
-    for batch in batches:
+    for batch in (batch.cpu() for batch in batches):
         total = total + batch.double().sum(0)
         inside += int((centroid_distances(batch, stats) <= stats.reference_distance).sum())
     offset = float(torch.linalg.vector_norm(total / len(chosen) - stats.centroid.double()) / stats.reference_distance)

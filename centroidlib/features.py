@@ -2,9 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 from urllib.error import URLError
 
 import torch
@@ -12,8 +11,6 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import VGG16_Weights
-
-T = TypeVar("T")
 
 VGG16_WEIGHTS = ("IMAGENET1K_V1", "IMAGENET1K_FEATURES", "random")
 _IMAGENET_MEAN, _IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -223,10 +220,14 @@ def finding_weights(what: str, filename: str, instead: str) -> Iterator[None]:
             os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = before
 
 
-def in_batches(
-    images: Tensor, function: Callable[[Tensor], T], batch_size: int = 64, device: torch.device | None = None
-) -> Iterator[T]:
-    """Apply `function` to uint8 images (N, 3, H, W), brought to [-1, 1] on `device`, batch by batch; the last counts."""
+def device_of(network: nn.Module) -> torch.device:
+    """Where a network's weights are; the CPU for one without."""
+    return next(iter(network.state_dict().values()), torch.empty(0)).device
+
+
+def in_batches(images: Tensor, network: nn.Module, batch_size: int = 64) -> Iterator[Tensor]:
+    """Apply a network to uint8 images (N, 3, H, W), brought to [-1, 1] on its device; the last partial batch counts."""
+    device = device_of(network)
     with torch.no_grad():
         for batch in images.split(batch_size):
-            yield function(to_float(batch.to(device)))
+            yield network(to_float(batch.to(device)))

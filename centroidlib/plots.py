@@ -181,3 +181,21 @@ def figure_metrics(rows: pd.DataFrame, metrics: Sequence[str], better: Mapping[s
     for ax in axes.flat[len(metrics) :]:
         ax.set_axis_off()
     return figure
+
+
+def figure_arms(histories: pd.DataFrame, window: int = 10) -> Figure:
+    """Eq. 3 over that of real images and the share outside d_ref, over training, a line a run coloured by its arm."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3))
+    for (arm, seed), run in histories.groupby(["arm", "seed"], sort=False):
+        smooth = run.set_index("step").rolling(window, min_periods=1).mean(numeric_only=True)
+        for ax, column in zip(axes, ("hinge_over_floor", "outside"), strict=True):
+            ax.plot(
+                smooth.index, smooth[column], color=arm_colour(str(arm)), label=str(arm) if seed == run["seed"].min() else None
+            )
+    axes[0].axhline(1.0, color=REAL, lw=1, ls="--", label="real images")
+    axes[0].set(ylabel="Eq. 3 ÷ real images' value", xlabel="step", title=f"Centroid loss (mean of {window} rows)")
+    axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes[1].set(ylabel="share of the batch", xlabel="step", title="Outside d_ref")
+    handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+    axes[1].legend(handles.values(), handles.keys(), loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure

@@ -10,11 +10,10 @@ import pandas as pd
 import torch
 import torchvision
 from PIL import Image
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from centroidlib._files import replacing, track
+from centroidlib._files import replacing, track, write_tensors
 from centroidlib.centroid import CentroidStats
 from centroidlib.features import to_float, to_uint8
 from centroidlib.losses import UNITS, adversarial_loss, centroid_distances, discriminator_loss, hinge
@@ -176,7 +175,7 @@ def train_step(
         loss_centroid, pull, distances = centroid_gradient(fake, phi, stats, config.unit)
         seen["loss_centroid"] = loss_centroid
         seen["outside"] = (distances > stats.reference_distance).float().mean()
-        seen["gradient_ratio"] = config.lambda_ * pull.norm() / gradient.norm()
+        seen["gradient_ratio"] = config.lambda_ * pull.norm() / gradient.norm().clamp(min=1e-30)
         gradient = gradient + config.lambda_ * pull
     fake.backward(gradient)
     state.generator_optimiser.step()
@@ -249,7 +248,7 @@ def train(
                 row["hinge_over_floor"] = row["loss_centroid"] / floor
             history.append({"step": state.step, **row, "seconds": round(time.perf_counter() - began, 2)})
         if last or state.step % samples_every == 0:
-            _check_finite({n: float(v) for n, v in seen.items()}, state.step, folder)
+            _check_finite({n: float(v) for n, v in (seen | _weights(state)).items()}, state.step, folder)
             _write_samples(state, fixed, folder)
             _save_checkpoint(state, config, history, folder / "checkpoint.pt")
             with replacing(folder / "history.csv") as temporary:
@@ -268,9 +267,10 @@ def resume(state: TrainingState, config: TrainingConfig, path: Path) -> list[dic
         return []
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
+        found = dict(saved["config"])
     except Exception as error:  # torch.load raises a dozen kinds on a damaged file
         raise ValueError(f"The checkpoint {path.name} in {path.parent.name} is damaged: delete it to begin again.") from error
-    wanted, found = asdict(config), dict(saved["config"])
+    wanted = asdict(config)
     differ = [f"{k} = {found.get(k)!r} there, {v!r} asked for" for k, v in wanted.items() if k != "steps" and found.get(k) != v]
     if differ:
         raise ValueError(
@@ -289,9 +289,8 @@ def resume(state: TrainingState, config: TrainingConfig, path: Path) -> list[dic
 
 def save_generator(generator: Generator, path: str | Path, config: TrainingConfig) -> None:
     """Write the generator's weights as safetensors, its shape in the metadata."""
-    weights = {name: tensor.cpu().contiguous() for name, tensor in generator.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(weights, temporary, {"latent": str(config.latent), "width": str(config.width), "seed": str(config.seed)})
+    shape = {"latent": str(config.latent), "width": str(config.width), "seed": str(config.seed)}
+    write_tensors(path, generator.state_dict(), shape)
 
 
 def _save_checkpoint(state: TrainingState, config: TrainingConfig, history: list[Any], path: Path) -> None:
@@ -323,12 +322,18 @@ def _centroid_loss_of_baseline(
     return {"loss_centroid": hinge(distances, stats, unit).mean(), "outside": outside}
 
 
+def _weights(state: TrainingState) -> dict[str, Tensor]:
+    """A number for each network that is finite only if all its weights are."""
+    networks = {"the generator's weights": state.generator, "the discriminator's weights": state.discriminator}
+    return {name: sum(w.detach().abs().sum() for w in network.parameters()) for name, network in networks.items()}
+
+
 def _check_finite(row: dict[str, float], step: int, folder: Path) -> None:
     bad = [name for name, value in row.items() if not abs(value) < float("inf")]
     if bad:
         kept = (folder / "checkpoint.pt").is_file()
         raise FloatingPointError(
-            f"Step {step}: {' and '.join(bad)} is not finite, so training has stopped. "
+            f"Step {step}: not finite: {', '.join(bad)}. Training has stopped. "
             + (f"The last good checkpoint in {folder.name} is kept; " if kept else "")
             + "try a smaller lambda_ or learning_rate."
         )

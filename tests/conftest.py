@@ -1,0 +1,72 @@
+"""What the tests share: private folders for caches, one thread, small images, Φ and a centroid."""
+
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+
+from centroidlib import VGG16Features, compute_centroid
+
+REAL_WEIGHTS = Path(__file__).parents[2] / "shared" / "torch_home"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """The library's cache folder, empty and this test's own."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("CENTROIDLIB_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """A machine without a network: whatever is opened over it fails as a name that is not found does."""
+
+    def refuse(*args, **kwargs):
+        raise URLError("no network in this test")
+
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+
+
+@pytest.fixture
+def torch_home(tmp_path_factory, monkeypatch, offline):
+    """An empty torch cache on a machine without a network; weights go to its hub/checkpoints."""
+    folder = tmp_path_factory.mktemp("torch_home")
+    (folder / "hub" / "checkpoints").mkdir(parents=True)
+    monkeypatch.setenv("TORCH_HOME", str(folder))
+    monkeypatch.setattr("torch.hub._hub_dir", None)
+    return folder
+
+
+@pytest.fixture
+def real_weights(monkeypatch, offline):
+    """The published weights, where they lie beside the project (../shared/torch_home)."""
+    if not REAL_WEIGHTS.is_dir():
+        pytest.skip(f"the published weights are not in {REAL_WEIGHTS.parent.name}/{REAL_WEIGHTS.name} beside the project")
+    monkeypatch.setenv("TORCH_HOME", str(REAL_WEIGHTS))
+    monkeypatch.setattr("torch.hub._hub_dir", None)
+    return REAL_WEIGHTS
+
+
+@pytest.fixture(scope="session")
+def images():
+    """Random uint8 images (13, 3, 16, 16): not a multiple of any batch size in use."""
+    return torch.randint(0, 256, (13, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="session")
+def phi():
+    """A small Φ: VGG-16 to relu1_1 with random weights, pooled to d = 64."""
+    return VGG16Features(2, "random", pool=True)
+
+
+@pytest.fixture(scope="session")
+def stats(images, phi):
+    return compute_centroid(images, phi)
