@@ -12,7 +12,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
-from matplotlib.patches import Circle
 from matplotlib.ticker import PercentFormatter
 from PIL import Image
 from torch import Tensor
@@ -148,11 +147,13 @@ def figure_embedding(
             ax.scatter(*points[part].T.numpy(), s=9, alpha=0.55, lw=0, color=colour, label=f"{label}, N = {len(points[part]):,}")
         ax.scatter(0, 0, marker="X", s=110, color="black", edgecolor="white", zorder=5, label="centroid c")
         ax.set_aspect("equal", "datalim")
+        ax.margins(0.12)
     for pictures, first in ((thumbnails, 0), (fake_images, len(real))):
         for i, image in enumerate(pictures[:12] if pictures is not None else []):
             box = OffsetImage(image.permute(1, 2, 0).numpy(), zoom=0.4)
             axes[1].add_artist(AnnotationBbox(box, (float(polar[first + i, 0]), float(polar[first + i, 1])), frameon=False))
-    axes[1].add_patch(Circle((0, 0), 1.0, fill=False, color="black", ls="--", lw=1.3, label="d_ref"))
+    angles = np.linspace(0, 2 * np.pi, 200)
+    axes[1].plot(np.cos(angles), np.sin(angles), color="black", ls="--", lw=1.3, label="d_ref")
     axes[0].set(title="First two principal components", xlabel="1st component / d_ref", ylabel="2nd component / d_ref")
     axes[1].set(title="Same angle, true distance from c as radius", xlabel="units of d_ref", ylabel="units of d_ref")
     axes[1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small")
@@ -176,8 +177,9 @@ def figure_metrics(rows: pd.DataFrame, metrics: Sequence[str], better: Mapping[s
         for i, arm in enumerate(arms):
             values = rows.loc[rows["arm"] == arm, metric]
             ax.scatter([i] * len(values), values, color=arm_colour(arm), s=70, zorder=3)
-        ax.axhline(rows[f"{metric}_floor"].mean(), color=REAL, ls="--", lw=1.2)
+        ax.axhline(rows[f"{metric}_floor"].mean(), color=REAL, ls="--", lw=1.2, label="real images")
         ax.set(xticks=range(len(arms)), xticklabels=arms, xlim=(-0.6, len(arms) - 0.4), title=metric, xlabel=sign[better[metric]])
+    axes[0, 0].legend(fontsize="small")
     for ax in axes.flat[len(metrics) :]:
         ax.set_axis_off()
     return figure

@@ -153,7 +153,10 @@ def verdict(rows: pd.DataFrame, better: Mapping[str, str], baseline: str = "base
         what = "distance to the real images' value" if better[gap["metric"]] == "floor" else "value"
         text = f"- **{gap['arm']}**, `{gap['metric']}`: {what} {gap['difference']:+.4g} against the baseline"
         if gap["seeds"] < 2:
-            text += f", {'in its favour' if sign * gap['difference'] < 0 else 'against it'}."
+            word = (
+                "no difference" if gap["difference"] == 0 else "in its favour" if sign * gap["difference"] < 0 else "against it"
+            )
+            text += f", {word}."
         else:
             clear = gap["low"] > 0 or gap["high"] < 0
             word = ("improved" if sign * gap["difference"] < 0 else "worse") if clear else "not distinguishable"
