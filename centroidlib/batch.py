@@ -11,6 +11,7 @@ import math
 import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any
 
 import nbformat
 import yaml
+from jupyter_client.kernelspec import NoSuchKernel
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook
 
@@ -69,12 +71,19 @@ def declared_parameters(notebook: Path) -> dict[str, Scalar]:
     """
     if not notebook.is_file():
         raise BatchError(f"There is no notebook {notebook.name} in {notebook.parent.name}/.")
-    cells = nbformat.read(notebook, as_version=4).cells
+    try:
+        cells = nbformat.read(notebook, as_version=4).cells
+    except Exception as error:  # nbformat raises many kinds on a damaged file
+        raise BatchError(f"{notebook.name} is not a notebook, or damaged: {str(error).strip().splitlines()[0]}") from error
     tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise BatchError(f"{notebook.name} has {len(tagged)} cells tagged 'parameters'; it needs exactly one.")
+    try:
+        lines = ast.parse(tagged[0]).body
+    except SyntaxError as error:
+        raise BatchError(f"{notebook.name}, cell 'parameters', line {error.lineno}: {error.msg}.") from error
     found: dict[str, Scalar] = {}
-    for line in ast.parse(tagged[0]).body:
+    for line in lines:
         try:
             if not isinstance(line, ast.Assign) or not isinstance(line.targets[0], ast.Name):
                 raise ValueError
@@ -106,7 +115,10 @@ def plan(file: Path, settings: Mapping[str, Scalar]) -> list[Stage]:
     root = project_root(file.parent)
     notebooks = [root / "notebooks" / f"{name}.ipynb" for name in batch["notebooks"]]
     declared = {notebook: declared_parameters(notebook) for notebook in notebooks}
+    per_arm = {notebook: own for notebook, own in declared.items() if "arm" in own}
     settings = dict(settings)
+    if "seed" in settings and not per_arm:
+        raise BatchError("--set: no notebook of this batch has a parameter 'seed'.")
     seeds = [settings.pop("seed")] if "seed" in settings else batch["seeds"]
     common = batch["parameters"] | settings
     arms: dict[str, dict[str, Scalar]] = batch["arms"]
@@ -117,9 +129,15 @@ def plan(file: Path, settings: Mapping[str, Scalar]) -> list[Stage]:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", arm):
             raise BatchError(f"{file.name}: the arm {arm!r} names a folder; use letters, digits, dots and hyphens.")
         for name in own:
-            _check_known(name, f"{file.name}, arm {arm}", declared)
+            _check_known(name, f"{file.name}, arm {arm}", per_arm)
             if name in settings:
                 raise BatchError(f"--set: {name!r} is what the arm {arm} of {file.name} sets; change it there.")
+
+    for notebook, own in per_arm.items():
+        if not arms:
+            raise BatchError(f"{file.name}: {notebook.name} runs once for each arm, and there are none: add some under `arms`.")
+        if "seed" not in own:
+            raise BatchError(f"{notebook.name} has a parameter 'arm' and needs one 'seed' as well.")
 
     def stage(notebook: Path, arm: str | None = None, seed: Scalar = 0) -> Stage:
         own: dict[str, Scalar] = {"batch": file.stem}
@@ -131,8 +149,7 @@ def plan(file: Path, settings: Mapping[str, Scalar]) -> list[Stage]:
                 own[name] = _typed(name, value, declared[notebook][name], wheres.get(name, file.name))
         return Stage(notebook, root / "results" / file.stem / folder_name(notebook.stem, own), own)
 
-    per_arm = [notebook for notebook in notebooks if "arm" in declared[notebook]]
-    first = notebooks.index(per_arm[0]) if per_arm else len(notebooks)
+    first = notebooks.index(next(iter(per_arm))) if per_arm else len(notebooks)
     before = [stage(notebook) for notebook in notebooks[:first]]
     runs = [stage(notebook, arm, seed) for seed in seeds for arm in arms for notebook in per_arm]
     after = [stage(notebook) for notebook in notebooks[first:] if notebook not in per_arm]
@@ -143,9 +160,10 @@ def execute(stage: Stage) -> None:
     """Run one stage through papermill; the executed notebook lies in the stage's folder.
 
     Raises:
-        BatchError: a cell failed. Its notebook is kept beside the last good one, as `<name>.failed.ipynb`.
+        BatchError: a cell failed (its notebook is kept beside the last good one, as `<name>.failed.ipynb`), the
+            kernel died, or the notebook noted no result.
     """
-    target, root = stage.folder / stage.notebook.name, project_root(stage.notebook.parent)
+    target, root, source = stage.folder / stage.notebook.name, project_root(stage.notebook.parent), sha256(stage.notebook)
     failed = target.with_suffix(".failed.ipynb")
     try:
         with replacing(target) as temporary:
@@ -168,19 +186,26 @@ def execute(stage: Stage) -> None:
                 raise
             _clean(temporary, root)
     except PapermillExecutionError as error:
-        sentence = f"{error.ename}: {error.evalue}".replace(str(root) + os.sep, "")
+        sentence = _without_machine_paths(f"{error.ename}: {error.evalue}", root)
         raise BatchError(
             f"{stage.label} failed, and the batch has stopped.\n{sentence}\nThe traceback stands in "
             f"{failed.relative_to(root)}; finished stages are kept and are not run again."
         ) from error
+    except (RuntimeError, NoSuchKernel) as error:
+        raise BatchError(
+            f"{stage.label} failed, and the batch has stopped: its kernel died or did not start ({error}). Was there too little "
+            "memory? Finished stages are kept and are not run again."
+        ) from error
     failed.unlink(missing_ok=True)
     record = read_record(stage.folder)
-    record["stages"][stage.name]["notebook"] = sha256(stage.notebook)
+    if stage.name not in record.get("stages", {}):
+        raise BatchError(f"{stage.label} ran to its end but left no record: its last cell must call run.finish(...).")
+    record["stages"][stage.name]["notebook"] = source
     write_record(stage.folder, record)
 
 
 def is_done(stage: Stage) -> bool:
-    """Whether the record says that this notebook ran to its end, with these parameters and today's inputs."""
+    """Whether the record says that this notebook ran to its end, with these parameters and today's inputs and outputs."""
     record = read_record(stage.folder).get("stages", {}).get(stage.name, {})
     wanted = declared_parameters(stage.notebook) | stage.parameters
     return (
@@ -188,7 +213,7 @@ def is_done(stage: Stage) -> bool:
         and record.get("notebook") == sha256(stage.notebook)
         and record["parameters"] == wanted
         and (stage.folder / stage.notebook.name).is_file()
-        and all((stage.folder / name).is_file() for name in record["outputs"])
+        and all(_same(stage.folder / name, digest) for name, digest in record["outputs"].items())
         and all(_same(stage.folder.parent / name, digest) for name, digest in record["inputs"].items())
     )
 
@@ -214,14 +239,14 @@ def main(arguments: list[str] | None = None) -> int:
     root, results = project_root(chosen.file.parent), stages[0].folder.parent
     for number, stage in enumerate(stages, 1):
         head = f"[{number}/{len(stages)}] {stage.label}"
-        if is_done(stage):
-            print(f"{head}: done before, skipped", flush=True)
-            continue
-        print(f"{head} …", flush=True)
         began = time.perf_counter()
         try:
+            if is_done(stage):
+                print(f"{head}: done before, skipped", flush=True)
+                continue
+            print(f"{head} …", flush=True)
             execute(stage)
-        except (BatchError, OSError) as error:
+        except (ValueError, OSError) as error:
             print(error, file=sys.stderr)
             return 1
         print(f"{head}: {time.perf_counter() - began:.0f} s", flush=True)
@@ -244,9 +269,9 @@ def _read(file: Path) -> dict[str, Any]:
         batch = yaml.load(file.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise BatchError(f"The batch file {file} cannot be read: {error.strerror}.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BatchError(f"{file.name} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(batch, dict) or not isinstance(batch.get("notebooks"), list):
+    if not isinstance(batch, dict) or not isinstance(batch.get("notebooks"), list) or not batch["notebooks"]:
         raise BatchError(f"{file.name} needs a list `notebooks` of names such as 01_centroid.")
     for key in batch:
         if key not in KEYS:
@@ -254,7 +279,13 @@ def _read(file: Path) -> dict[str, Any]:
     batch = {"parameters": {}, "arms": {}, "seeds": [0]} | {k: v for k, v in batch.items() if v is not None}
     if not isinstance(batch["seeds"], list) or not batch["seeds"]:
         raise BatchError(f"{file.name}: seeds must be a list of whole numbers, such as [0, 1, 2].")
+    for key in ("parameters", "arms"):
+        if not isinstance(batch[key], dict):
+            raise BatchError(f"{file.name}: {key} must be lines `name: value`, not {batch[key]!r}.")
     batch["arms"] = {str(arm): own or {} for arm, own in batch["arms"].items()}
+    for arm, own in batch["arms"].items():
+        if not isinstance(own, dict):
+            raise BatchError(f"{file.name}: the arm {arm} must be {{name: value, ...}}, not {own!r}.")
     return batch
 
 
@@ -303,10 +334,16 @@ def _clean(path: Path, root: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     for key in ("input_path", "output_path"):
         notebook.metadata.get("papermill", {}).pop(key, None)
-    text = nbformat.writes(notebook)
-    for folder in (str(root) + os.sep, str(Path.home()) + os.sep):
-        text = text.replace(json.dumps(folder)[1:-1], "")
-    path.write_text(text, encoding="utf-8")
+    path.write_text(_without_machine_paths(nbformat.writes(notebook), root), encoding="utf-8")
+
+
+def _without_machine_paths(text: str, root: Path) -> str:
+    """Text, or a notebook's JSON, in which paths count from the project's root, the environment's or the home folder."""
+    folders = {str(root), sys.prefix, str(Path.home()), tempfile.gettempdir()} - {os.sep}
+    for folder in sorted(folders, key=len, reverse=True):
+        for written in {folder, json.dumps(folder, ensure_ascii=False)[1:-1]}:
+            text = re.sub(re.escape(written) + r"(/|(?![\w.-]))", lambda match: "" if match[1] else ".", text)
+    return text
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from centroidlib._files import track, write_tensors
 from centroidlib.features import device_of, fingerprint, in_batches
 
+SPOOL_AT_MOST = 4 << 30  # bytes of features kept between the two sums
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
@@ -103,7 +104,7 @@ def compute_centroid(images: Tensor, phi: nn.Module, batch_size: int = 64) -> Ce
     """Centroid and reference distance of the images in Φ's feature space (Eq. 1 and 2).
 
     Sums run in float64. d_ref needs c first: the features of the one forward pass wait in a temporary file
-    where the disk holds them, else Φ is applied twice. Memory: one batch, and 8 bytes an image.
+    of up to 4 GiB, else Φ is applied twice. Memory: one batch, and 8 bytes an image.
 
     Args:
         images: uint8 (N, 3, H, W).
@@ -167,7 +168,7 @@ def _distances(features: Tensor, centroid: Tensor) -> Tensor:
 
 
 def _spool(folder: Path, rows: int, columns: int) -> np.memmap | None:
-    """A file for float32 features (rows, columns), or None where it would take over half of the free disk."""
-    if rows * columns * 4 > shutil.disk_usage(folder).free // 2:
+    """A file for float32 features (rows, columns), or None where a second pass through Φ is the better bargain."""
+    if rows * columns * 4 > min(SPOOL_AT_MOST, shutil.disk_usage(folder).free // 2):
         return None
     return np.memmap(folder / "features", np.float32, "w+", shape=(rows, columns))

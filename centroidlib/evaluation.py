@@ -144,7 +144,7 @@ def cached_features(images: Tensor, network: nn.Module, label: str) -> Tensor:
     if path.is_file():
         try:
             return torch.from_numpy(np.load(path, mmap_mode="c"))
-        except ValueError:
+        except (OSError, ValueError, EOFError):
             warnings.warn(f"The cached features {path.name} are damaged and are computed again.", stacklevel=2)
     features = features_of(images, network, label)
     with replacing(path) as temporary:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.error import URLError
@@ -15,6 +16,8 @@ from torchvision.models import VGG16_Weights
 VGG16_WEIGHTS = ("IMAGENET1K_V1", "IMAGENET1K_FEATURES", "random")
 _IMAGENET_MEAN, _IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 _LAYERS = 38
+# What torch.load and the libraries raise for a damaged or foreign file.
+_UNLOADABLE = (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, pickle.UnpicklingError)
 
 
 class VGG16Features(nn.Module):
@@ -174,12 +177,9 @@ def _load_weights(layers: nn.Sequential, weights: VGG16_Weights) -> tuple[list[f
     filename = weights.url.rsplit("/", 1)[-1]
     with finding_weights(f"VGG-16 {weights.name}", filename, "choose weights = 'random', which need no file"):
         state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    published = {f"{int(k.split('.')[1])}.{k.split('.')[2]}": v for k, v in state.items() if "features" in k}
-    for key, value in state.items():
-        group, number, kind = key.split(".")
-        if group == "classifier":
-            published[f"{31 + int(number)}.{'2.' if number == '0' else ''}{kind}"] = value
-    used = {key: published[key] for key in layers.state_dict()}
+        published = {_place(key): value for key, value in state.items()}
+        used = {key: published[key] for key in layers.state_dict()}
+        layers.load_state_dict(used, assign=True)
     for key, value in used.items():
         if not torch.isfinite(value).all():
             index = int(key.split(".")[0])
@@ -187,9 +187,16 @@ def _load_weights(layers: nn.Sequential, weights: VGG16_Weights) -> tuple[list[f
                 f"The weights {weights.name} ({filename}) hold NaN in {layer_name(index + 1)}, layer {index + 1} of "
                 f"the {len(layers)} in use: choose an earlier layer, other weights, or a complete file."
             )
-    layers.load_state_dict(used, assign=True)
     preset = weights.transforms()
     return preset.mean, preset.std
+
+
+def _place(key: str) -> str:
+    """Where torchvision's `features.7.bias` or `classifier.3.bias` stands in a slice: `7.bias`, `34.bias`."""
+    group, number, kind = key.split(".")
+    if group == "features":
+        return f"{number}.{kind}"
+    return f"{31 + int(number)}.{'2.' if number == '0' else ''}{kind}"
 
 
 @contextmanager
@@ -208,9 +215,10 @@ def finding_weights(what: str, filename: str, instead: str) -> Iterator[None]:
             f"{filename} into the folder hub/checkpoints of the torch cache (TORCH_HOME, by default ~/.cache/torch), "
             f"or {instead}."
         ) from error
-    except (RuntimeError, EOFError, OSError) as error:
+    except _UNLOADABLE as error:
+        why = [type(error).__name__, *str(error).splitlines()[:1]]
         raise ValueError(
-            f"The weights of {what} ({filename} in the torch cache) do not load ({str(error).splitlines()[0]}): "
+            f"The weights of {what} ({filename} in the torch cache) do not load ({': '.join(why)}): "
             f"delete the file and fetch it again, or {instead}."
         ) from error
     finally:

@@ -1,12 +1,17 @@
 """Where images come from; whatever the source, one uint8 tensor."""
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
+import math
 import os
+import shutil
+import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +29,11 @@ from centroidlib.faces import draw_faces
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 DATASETS = ("synthetic", "celeba", "celeba:train", "cifar10", "fashion-mnist")
-_UNREADABLE = (OSError, SyntaxError, ValueError, zipfile.BadZipFile, Image.DecompressionBombError)
+# What Pillow and zipfile raise for damaged, encrypted and other files.
+_UNREADABLE = (
+    *(OSError, EOFError, SyntaxError, ValueError, RuntimeError, struct.error, zlib.error),
+    *(zipfile.BadZipFile, Image.DecompressionBombError),
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,8 @@ def load_images(
         raise ValueError(f"on_corrupt is 'stop' or 'skip', not {on_corrupt!r}.")
     if count is not None and count < 1:
         raise ValueError(f"count is the number of images to take, at least 1 (or None for all), not {count}.")
+    if size < 1:
+        raise ValueError(f"size is the number of pixels a side, at least 1, not {size}.")
     if source == "synthetic":
         return draw_faces(count or 10_000, size=size, seed=seed)[0]
 
@@ -157,8 +168,12 @@ def _from_array(label: str, data: np.ndarray) -> _Source:
 def _celeba(root: Path, split: str) -> _Source:
     if split not in ("all", "train", "valid", "test"):
         raise ValueError(f"CelebA has the splits all, train, valid and test, not {split!r}.")
-    data = _torchvision(lambda: torchvision.datasets.CelebA(str(root), split, download=True), "CelebA", root)
-    return _from_folder(root / "celeba" / "img_align_celeba", sorted(data.filename))
+
+    def load() -> _Source:
+        data = torchvision.datasets.CelebA(str(root), split, download=True)
+        return _from_folder(root / "celeba" / "img_align_celeba", sorted(data.filename))
+
+    return _torchvision(load, "CelebA", root)
 
 
 def _torchvision(load: Callable[[], object], name: str, root: Path):  # type: ignore[no-untyped-def]
@@ -190,6 +205,13 @@ def _open(name: str, data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data))
 
 
+def _rgb(image: Image.Image) -> Image.Image:
+    """Three channels of eight bits. Pillow alone clips grey of 16 bits, and warns of palettes with transparency."""
+    if image.mode.startswith("I"):
+        image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
+    return image.convert("RGBA" if image.mode == "P" else "RGB").convert("RGB")
+
+
 def _decode_all(
     found: _Source,
     chosen: range,
@@ -202,11 +224,14 @@ def _decode_all(
 ) -> None:
     """Decode the chosen images in threads, straight into the memory-mapped file at `path`."""
     with replacing(path) as temporary:
-        out = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(chosen), 3, size, size))
+        shape = (len(chosen), 3, size, size)
+        if math.prod(shape) > shutil.disk_usage(temporary.parent).free:  # else a write into the map would kill the process
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        out = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
 
         def decode(i: int) -> bool:
             try:
-                image = found.open(i).convert("RGB")
+                image = _rgb(found.open(i))
             except _UNREADABLE:
                 return False
             side = round(crop * min(image.size))
@@ -231,7 +256,11 @@ def _decode_all(
             raise ValueError(_unreadable(found, skipped, len(chosen)) + " Repair or remove them, or set on_corrupt='skip'.")
         out.flush()
         if skipped:
-            np.save(temporary.open("wb"), out[good])
+            with replacing(temporary) as gapless:
+                kept = np.lib.format.open_memmap(gapless, "w+", np.uint8, (int(good.sum()), 3, size, size))
+                for new, old in enumerate(np.flatnonzero(good)):
+                    kept[new] = out[old]
+                kept.flush()
         write_text(path.with_suffix(".json"), json.dumps({"source": found.label, "skipped": skipped}, indent=1))
 
 
@@ -239,7 +268,7 @@ def _readable(path: Path) -> bool:
     try:
         np.load(path, mmap_mode="r")
         json.loads(path.with_suffix(".json").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         warnings.warn(f"The cached images {path.name} are damaged and are decoded again.", stacklevel=3)
         return False
     return True

@@ -47,6 +47,7 @@ class Run:
 
     Raises:
         RuntimeError: another process works in the folder.
+        ValueError: the folder's record is damaged.
     """
 
     def __init__(self, stage: str, namespace: Mapping[str, Any]) -> None:
@@ -58,6 +59,7 @@ class Run:
         self.folder = self.batch / folder_name(stage, self.parameters)
         self.folder.mkdir(parents=True, exist_ok=True)
         _lock(self.folder)
+        read_record(self.folder)  # a damaged one is known before any work
         self._inputs: dict[str, str] = {}
         self._began = time.perf_counter()
 
@@ -107,14 +109,20 @@ class Run:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The folder's `run.json`, empty where there is none."""
+    """The folder's `run.json`, empty where there is none.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
     path = folder / "run.json"
     if not path.is_file():
         return {}
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise ValueError(f"{folder.name}/run.json is not JSON: delete it to run that folder again.") from error
+    if not isinstance(record, dict) or not isinstance(record.get("stages", {}), dict):
+        raise ValueError(f"{folder.name}/run.json is no record of this library: delete it to run that folder again.")
     return record
 
 

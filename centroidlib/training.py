@@ -325,7 +325,7 @@ def _centroid_loss_of_baseline(
 def _weights(state: TrainingState) -> dict[str, Tensor]:
     """A number for each network that is finite only if all its weights are."""
     networks = {"the generator's weights": state.generator, "the discriminator's weights": state.discriminator}
-    return {name: sum(w.detach().abs().sum() for w in network.parameters()) for name, network in networks.items()}
+    return {name: torch.stack([w.detach().abs().sum() for w in n.parameters()]).sum() for name, n in networks.items()}
 
 
 def _check_finite(row: dict[str, float], step: int, folder: Path) -> None:

@@ -101,7 +101,8 @@ def double_distances(monkeypatch):
 @pytest.mark.parametrize("unit", ["raw", "d_ref"])
 def test_algorithm_1_is_its_literal_transcription_in_float64(images, phi, stats, double_distances, unit):
     config = dataclasses.replace(TINY, unit=unit)
-    apart, outside = zip(*compare_with_literal(config, images, copy.deepcopy(phi).double(), stats, torch.float64, 12), strict=True)
+    double_phi = copy.deepcopy(phi).double()
+    apart, outside = zip(*compare_with_literal(config, images, double_phi, stats, torch.float64, 12), strict=True)
     assert max(apart) < 1e-10
     assert any(0 < share < 1 for share in outside)
 
@@ -114,8 +115,8 @@ def test_without_lambda_it_is_dcgan_in_float64(images, phi, stats):
 
 def test_algorithm_1_in_the_precision_it_trains_in(images, phi, stats):
     apart, outside = zip(*compare_with_literal(TINY, images, phi, stats, torch.float32, 5), strict=True)
-    assert apart[0] < 1e-4
-    assert max(apart) < 1e-2
+    assert apart[0] < 1e-5
+    assert max(apart) < 1e-3
     assert any(0 < share < 1 for share in outside)
 
 
@@ -123,14 +124,14 @@ def test_algorithm_1_in_the_precision_it_trains_in(images, phi, stats):
 @pytest.mark.parametrize("unit", ["raw", "d_ref"])
 def test_the_centroid_gradient_is_that_of_autograd(phi, stats, chunk, unit):
     fake = start(TINY).generator(draw_latents(8, TINY.latent, random_stream(0, "test"))).detach().requires_grad_()
-    distances = cl.centroid_distances(phi(fake), stats)
+    distances = cl.centroid_distances(phi(fake), stats).detach()
     stats = dataclasses.replace(stats, reference_distance=float(distances.sort().values[5]))
     loss = cl.centroid_loss(phi(fake), stats, unit)
     (wanted,) = torch.autograd.grad(loss, fake)
     found_loss, found, found_distances = centroid_gradient(fake, phi, stats, unit, chunk)
     torch.testing.assert_close(found_loss, loss.detach())
     torch.testing.assert_close(found, wanted)
-    torch.testing.assert_close(found_distances, distances.detach())
+    torch.testing.assert_close(found_distances, distances)
     assert (found.flatten(1).norm(dim=1) > 0).sum() == 2
 
 
@@ -215,9 +216,10 @@ def test_an_interrupted_run_continues_from_its_last_checkpoint(images, phi, stat
             raise KeyboardInterrupt
         return step(state, *rest)
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(training, "train_step", interrupted)
+    monkeypatch.setattr(training, "train_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         cl.train(images, TINY, tmp_path / "cut", phi, stats, samples_every=2)
+    monkeypatch.setattr(training, "train_step", step)
     assert torch.load(tmp_path / "cut" / "checkpoint.pt", weights_only=True)["step"] == 4
     assert not (tmp_path / "cut" / "generator.safetensors").exists()
     history = cl.train(images, TINY, tmp_path / "cut", phi, stats, history_every=1, samples_every=2)
@@ -288,7 +290,7 @@ def test_weights_that_are_lost_after_a_finite_loss_are_not_saved(images, phi, st
         return seen
 
     monkeypatch.setattr(training, "train_step", diverging)
-    with pytest.raises(FloatingPointError, match="Step [45]: "):
+    with pytest.raises(FloatingPointError, match=r"Step [45]: "):
         cl.train(images, TINY, tmp_path, phi, stats, samples_every=2)
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert all(torch.isfinite(w).all() for w in saved["generator"].values())

@@ -1,0 +1,535 @@
+"""Tests of where images come from: folders, zips, torchvision's data sets; what is cached; what is refused."""
+
+import io
+import os
+import pickle
+import types
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.datasets import CIFAR10, CelebA
+from torchvision.transforms import functional
+
+from centroidlib import draw_faces, load_images
+from centroidlib import images as module
+
+
+def picture(width=20, height=24, mode="RGB", seed=0):
+    """A smooth random image."""
+    noise = np.random.default_rng(seed).integers(0, 256, (4, 3, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
+
+
+def array(image):
+    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
+
+
+def encoded(image, kind="png"):
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+def zipped(path, entries):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Six good images, named out of order."""
+    folder = tmp_path / "faces"
+    (folder / "b" / "deep").mkdir(parents=True)
+    for seed, name in enumerate(["a.png", "b/1.png", "b/2.PNG", "b/deep/x.png", "c.png", "d.png"]):
+        (folder / name).write_bytes(encoded(picture(seed=seed)))
+    return folder
+
+
+@pytest.fixture
+def no_decoding(monkeypatch):
+    """Called, it forbids the decoding of any image from then on."""
+
+    def refuse(*args):
+        raise AssertionError("an image was decoded again")
+
+    return lambda: monkeypatch.setattr(module, "_decode_all", refuse)
+
+
+def listing(folder):
+    return sorted((path.relative_to(folder), path.stat().st_size) for path in folder.rglob("*"))
+
+
+# Folders and zips
+
+
+def test_a_folder_is_read_with_its_subfolders_in_order_of_names(folder):
+    before = listing(folder)
+    found = load_images(folder, 20)
+    assert found.shape == (6, 3, 20, 20)
+    assert found.dtype == torch.uint8
+    for seed in range(6):
+        assert torch.equal(found[seed], array(picture(seed=seed))[:, 2:22])
+    assert listing(folder) == before
+
+
+def test_a_path_may_be_text(folder):
+    assert torch.equal(load_images(str(folder), 16), load_images(folder, 16))
+
+
+def test_a_zip_is_read_in_place(folder, tmp_path, cache):
+    entries = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.*")}
+    path = zipped(tmp_path / "faces.zip", dict(sorted(entries.items(), reverse=True)))
+    before = listing(tmp_path)
+    assert torch.equal(load_images(path, 16), load_images(folder, 16))
+    assert listing(tmp_path) == before
+    assert {file.suffix for file in cache.iterdir()} == {".npy", ".json"}
+
+
+@pytest.mark.parametrize("kind", ["jpg", "jpeg", "png", "webp"])
+def test_kinds_of_files(tmp_path, kind):
+    data = encoded(picture(), {"jpg": "jpeg"}.get(kind, kind))
+    (tmp_path / f"a.{kind}").write_bytes(data)
+    expected = array(Image.open(io.BytesIO(data)).convert("RGB"))[:, 2:22]
+    assert torch.equal(load_images(tmp_path, 20)[0], expected)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "LA", "I;16"])
+def test_grey_images_become_three_equal_channels(tmp_path, mode):
+    grey = picture(mode="L")
+    wide = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
+    (wide if mode == "I;16" else grey.convert(mode)).save(tmp_path / "a.png")
+    found = load_images(tmp_path, 20)[0]
+    expected = np.asarray(grey.convert("1").convert("L") if mode == "1" else grey)[2:22]
+    for channel in found:
+        np.testing.assert_array_equal(channel.numpy(), expected)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "CMYK"])
+def test_other_colour_modes_become_rgb(tmp_path, mode):
+    picture(mode=mode).save(tmp_path / ("a.jpg" if mode == "CMYK" else "a.png"))
+    found = load_images(tmp_path, 20)[0].float()
+    assert (found - array(picture())[:, 2:22].float()).abs().mean() < 20
+
+
+def test_a_palette_with_transparency_needs_no_warning(tmp_path):
+    picture(mode="P").save(tmp_path / "a.png", transparency=bytes(range(256)))
+    expected = array(picture(mode="P").convert("RGB"))[:, 2:22]
+    assert torch.equal(load_images(tmp_path, 20)[0], expected)
+
+
+def test_files_that_systems_leave_are_passed_over(folder, tmp_path):
+    expected = load_images(folder, 16)
+    (folder / "__MACOSX").mkdir()
+    for name in (".DS_Store", "b/Thumbs.db", "desktop.ini", "__MACOSX/._a.png", "._a.png"):
+        (folder / name).write_bytes(b"no image")
+    assert torch.equal(load_images(folder, 16), expected)
+
+
+# Crop, resize
+
+
+@pytest.mark.parametrize("filter_", list(module.FILTERS))
+@pytest.mark.parametrize(("width", "height"), [(40, 49), (49, 40), (41, 48), (40, 40)])
+@pytest.mark.parametrize("crop", [1.0, 0.6])
+def test_crop_and_resize_are_torchvisions(tmp_path, filter_, width, height, crop):
+    image = picture(width, height)
+    image.save(tmp_path / "a.png")
+    square = functional.center_crop(image, round(crop * min(width, height)))
+    mode = functional.InterpolationMode(filter_)
+    expected = array(functional.resize(square, [16, 16], mode, antialias=True))
+    assert torch.equal(load_images(tmp_path, 16, crop=crop, resize=filter_)[0], expected)
+
+
+def test_filters_differ(tmp_path):
+    picture(40, 40).save(tmp_path / "a.png")
+    found = [load_images(tmp_path, 16, resize=filter_) for filter_ in module.FILTERS]
+    assert not torch.equal(found[0], found[1])
+    assert not torch.equal(found[1], found[2])
+
+
+def test_celebas_square_begins_at_row_20(tmp_path):
+    image = picture(178, 218)
+    image.save(tmp_path / "a.png")
+    assert torch.equal(load_images(tmp_path, 178)[0], array(image)[:, 20:198])
+
+
+def test_antialiasing_averages(tmp_path):
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    Image.fromarray(stripes).save(tmp_path / "a.png")
+    assert (load_images(tmp_path, 8)[0, :, :, 1:-1].float() - 127.5).abs().max() < 10
+
+
+# Count, arguments
+
+
+def test_count_takes_the_first(folder):
+    assert torch.equal(load_images(folder, 16, count=2), load_images(folder, 16)[:2])
+    with pytest.raises(ValueError, match=r"faces holds 6 images, fewer than the 7 asked for"):
+        load_images(folder, 16, count=7)
+
+
+def test_files_beyond_count_are_not_looked_at(folder):
+    (folder / "d.png").write_bytes(b"no image")
+    assert len(load_images(folder, 16, count=5)) == 5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"resize": "nearest"}, "resize is one of bilinear, bicubic, lanczos, not 'nearest'"),
+        ({"crop": 0.0}, "crop is a fraction of the width, above 0 and at most 1, not 0.0"),
+        ({"crop": 1.5}, "crop is a fraction of the width, above 0 and at most 1, not 1.5"),
+        ({"crop": float("nan")}, "crop is a fraction"),
+        ({"on_corrupt": "ignore"}, "on_corrupt is 'stop' or 'skip', not 'ignore'"),
+        ({"count": 0}, r"count is the number of images to take, at least 1 \(or None for all\), not 0"),
+        ({"size": 0}, "size is the number of pixels a side, at least 1, not 0"),
+        ({"size": -64}, "size is the number of pixels a side, at least 1, not -64"),
+    ],
+)
+def test_wrong_arguments_are_refused(folder, cache, wrong, message):
+    with pytest.raises(ValueError, match=message):
+        load_images(folder, **{"size": 16} | wrong)
+    assert list(cache.iterdir()) == []
+
+
+def test_images_smaller_than_the_size_need_upscale(folder, cache):
+    with pytest.raises(ValueError, match=r"cut from a\.png is 20×20 pixels, smaller than the 32×32 asked for.*upscale=True"):
+        load_images(folder, 32)
+    assert list(cache.iterdir()) == []
+    found = load_images(folder, 32, upscale=True)
+    expected = picture().crop((0, 2, 20, 22)).resize((32, 32), Image.Resampling.BILINEAR)
+    assert torch.equal(found[0], array(expected))
+
+
+def test_a_crop_can_make_an_image_too_small(folder):
+    with pytest.raises(ValueError, match="is 10×10 pixels, smaller than the 16×16"):
+        load_images(folder, 16, crop=0.5)
+    with pytest.raises(ValueError, match="is 10×10 pixels, smaller than the 16×16"):
+        load_images(folder, 16, crop=0.5, on_corrupt="skip")
+
+
+@pytest.mark.parametrize("content", [[], [".DS_Store"]])
+def test_an_empty_source_is_refused(tmp_path, content):
+    (tmp_path / "empty").mkdir()
+    for name in content:
+        (tmp_path / "empty" / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"The folder .*empty holds no images: jpg, png and webp files are looked for"):
+        load_images(tmp_path / "empty")
+    with pytest.raises(ValueError, match=r"The zip .*empty\.zip holds no images: jpg, png and webp"):
+        load_images(zipped(tmp_path / "empty.zip", dict.fromkeys(content, b"")))
+
+
+def test_a_path_that_is_not_there_is_told_with_the_data_sets_names(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no folder or zip .*nowhere, nor a data set.*synthetic, celeba, celeba:train"):
+        load_images(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="no folder or zip synthethic"):
+        load_images("synthethic")
+
+
+def test_a_file_that_is_no_zip_is_refused(tmp_path, folder):
+    with pytest.raises(ValueError, match=r"a\.png is neither a folder nor a zip of images"):
+        load_images(folder / "a.png")
+    (tmp_path / "text.zip").write_text("no zip")
+    with pytest.raises(ValueError, match=r"text\.zip is not a zip archive, or its end is missing"):
+        load_images(tmp_path / "text.zip")
+    whole = zipped(tmp_path / "cut.zip", {"a.png": encoded(picture())})
+    whole.write_bytes(whole.read_bytes()[:-30])
+    with pytest.raises(ValueError, match=r"cut\.zip is not a zip archive, or its end is missing"):
+        load_images(whole)
+
+
+# Corrupt files among good ones
+
+
+def broken(folder):
+    """Makes three of the six unreadable, each in its own way."""
+    (folder / "b" / "1.png").write_bytes(encoded(picture())[:100])
+    (folder / "b" / "deep" / "x.png").write_text("no image")
+    (folder / "c.png").rename(folder / "c.txt")
+    return "3 of 6 files are not readable images: b/1.png, b/deep/x.png, c.txt"
+
+
+def test_corrupt_files_are_named_and_counted(folder, cache):
+    message = broken(folder)
+    with pytest.raises(ValueError, match=f"{message}. Repair or remove them, or set on_corrupt='skip'"):
+        load_images(folder, 16)
+    assert list(cache.iterdir()) == []
+
+
+def test_corrupt_files_can_be_skipped_with_a_warning(folder, no_decoding):
+    expected = load_images(folder, 16)[[0, 2, 5]]
+    message = broken(folder)
+    with pytest.warns(UserWarning, match=f"{message}. They were left out"):
+        found = load_images(folder, 16, on_corrupt="skip")
+    assert torch.equal(found, expected)
+    no_decoding()
+    with pytest.warns(UserWarning, match=message):  # from the cache, the same
+        assert torch.equal(load_images(folder, 16, on_corrupt="skip"), expected)
+
+
+def test_skipping_everything_is_refused(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"1 of 1 files are not readable images: a\.png"):
+        load_images(tmp_path, on_corrupt="skip")
+
+
+def test_many_corrupt_files_are_counted_and_five_named(tmp_path):
+    for i in range(8):
+        (tmp_path / f"{i}.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"8 of 8 .*: 0\.png, 1\.png, 2\.png, 3\.png, 4\.png, …\. Repair"):
+        load_images(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+def test_no_damage_of_a_file_goes_beyond_it(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    whole = encoded(picture(), kind)
+    (tmp_path / "00.png").write_bytes(encoded(picture()))
+    for i in range(1, 60):
+        data = bytearray(whole[: rng.integers(1, len(whole) + 1)] if i % 2 else whole)
+        for position in rng.integers(0, len(data), 8):
+            data[position] = rng.integers(0, 256)
+        (tmp_path / f"{i:02}.{kind}").write_bytes(data)
+    with pytest.warns(UserWarning, match=r"of 60 files are not readable images: \d\d\."):
+        found = load_images(tmp_path, 4, upscale=True, on_corrupt="skip")
+    assert torch.equal(found[0], load_images(tmp_path, 4, count=1)[0])
+
+
+def test_damage_inside_a_zip_is_named(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(20):
+        path = zipped(
+            tmp_path / f"{i}.zip", {"a.png": encoded(picture()), "b.png": encoded(picture(seed=1)), "c.txt": b"x" * 999}
+        )
+        data = bytearray(path.read_bytes())
+        begin = data.index(b"b.png") + 5
+        for position in rng.integers(begin, data.index(b"PK", begin), 1 + i):
+            data[position] ^= 0xFF
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"2 of 3 files are not readable images: b\.png, c\.txt"):
+            load_images(path, 16)
+
+
+def test_an_encrypted_zip_is_told(tmp_path):
+    path = zipped(tmp_path / "a.zip", {"a.png": encoded(picture())})
+    data = bytearray(path.read_bytes())
+    for begin in (data.index(b"PK\x03\x04") + 6, data.index(b"PK\x01\x02") + 8):
+        data[begin] |= 1  # the flag that says: encrypted
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"1 of 1 files are not readable images: a\.png"):
+        load_images(path, 16)
+
+
+# The cache
+
+
+def test_what_was_decoded_is_not_decoded_again(folder, no_decoding, cache):
+    first = load_images(folder, 16)
+    no_decoding()
+    assert torch.equal(load_images(folder, 16), first)
+    with pytest.raises(AssertionError, match="decoded again"):
+        load_images(folder, 15)
+    assert len(list(cache.glob("*.npy"))) == 1
+
+
+@pytest.mark.parametrize("options", [{"crop": 0.9}, {"resize": "bicubic"}, {"count": 3}, {"size": 15}])
+def test_other_options_are_other_images(folder, options):
+    first = load_images(folder, 16)
+    other = load_images(folder, **{"size": 16} | options)
+    assert other.shape != first.shape or not torch.equal(other, first)
+
+
+@pytest.mark.parametrize("what", ["size", "time"])
+def test_a_changed_file_is_decoded_again(folder, what):
+    data = [encoded(picture(seed=seed)) for seed in (0, 9)]
+    if what == "time":
+        data = [png.ljust(max(map(len, data)), b"\0") for png in data]
+    (folder / "a.png").write_bytes(data[0])
+    before = (folder / "a.png").stat().st_mtime_ns
+    first = load_images(folder, 16)
+    (folder / "a.png").write_bytes(data[1])
+    later = before + 10**9 if what == "time" else before
+    os.utime(folder / "a.png", ns=(later, later))
+    assert not torch.equal(load_images(folder, 16)[0], first[0])
+
+
+def test_a_changed_zip_is_read_again(tmp_path):
+    path = tmp_path / "a.zip"
+    first = load_images(zipped(path, {"a.png": encoded(picture())}), 16)
+    assert not torch.equal(load_images(zipped(path, {"a.png": encoded(picture(seed=1))}), 16), first)
+
+
+def test_changing_the_images_leaves_the_cache_as_it_was(folder):
+    first = load_images(folder, 16)
+    kept = first.clone()
+    first.zero_()
+    assert torch.equal(load_images(folder, 16), kept)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "text", "record"])
+def test_a_damaged_cache_is_decoded_again_with_a_warning(folder, cache, damage):
+    first = load_images(folder, 16).clone()
+    (path,) = cache.glob("*.npy")
+    if damage == "record":
+        path.with_suffix(".json").write_text("{")
+    else:
+        path.write_bytes({"cut": path.read_bytes()[:1000], "empty": b"", "text": b"no array"}[damage])
+    with pytest.warns(UserWarning, match=rf"The cached images {path.name} are damaged and are decoded again"):
+        assert torch.equal(load_images(folder, 16), first)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_images(folder, 16)
+
+
+def test_an_interrupted_decoding_leaves_no_cache(folder, cache, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_open", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            load_images(folder, 16)
+    assert list(cache.iterdir()) == []
+    assert len(load_images(folder, 16)) == 6
+
+
+def test_a_disk_too_small_for_the_cache_is_told_before_decoding(folder, cache, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: types.SimpleNamespace(free=6 * 3 * 16 * 16 - 1))
+    monkeypatch.setattr(module, "_open", None)
+    with pytest.raises(OSError, match=r"The disk is full: images-\w+\.npy could not be written"):
+        load_images(folder, 16)
+    assert list(cache.iterdir()) == []
+
+
+# Data sets by name
+
+
+def test_synthetic_is_the_drawn_faces(cache):
+    assert torch.equal(load_images("synthetic", 32, count=5, seed=3), draw_faces(5, size=32, seed=3)[0])
+    assert list(cache.iterdir()) == []
+
+
+@pytest.fixture
+def celeba(tmp_path, monkeypatch):
+    """Six images laid out as torchvision keeps CelebA: 1 to 3 train, 4 valid, 5 and 6 test."""
+    base = tmp_path / "data" / "celeba"
+    (base / "img_align_celeba").mkdir(parents=True)
+    names = [f"{i:06}.jpg" for i in range(1, 7)]
+    for seed, name in enumerate(names):
+        picture(178, 218, seed=seed).save(base / "img_align_celeba" / name)
+
+    def table(file, header, values):
+        (base / file).write_text("\n".join([*header, *(f"{n}  {v}" for n, v in zip(names, values, strict=True))]) + "\n")
+
+    table("list_eval_partition.txt", [], [0, 0, 0, 1, 2, 2])
+    table("identity_CelebA.txt", [], range(6))
+    table("list_attr_celeba.txt", ["6", "Bald Smiling"], ["-1  1"] * 6)
+    table("list_bbox_celeba.txt", ["6", "image_id x_1 y_1 width height"], ["1 2 3 4"] * 6)
+    table("list_landmarks_align_celeba.txt", ["6", "lefteye_x lefteye_y"], ["69 109"] * 6)
+    monkeypatch.setattr("torchvision.datasets.celeba.check_integrity", lambda path, md5: os.path.isfile(path))
+    return tmp_path / "data"
+
+
+def test_celeba_as_torchvision_keeps_it(celeba):
+    folder = celeba / "celeba" / "img_align_celeba"
+    everything = load_images("celeba", 64, root=celeba)
+    assert torch.equal(everything, load_images(folder, 64))
+    assert torch.equal(load_images("celeba:train", 64, root=celeba), everything[:3])
+    assert torch.equal(load_images("celeba:test", 64, root=str(celeba)), everything[4:])
+    assert torch.equal(load_images("celeba", 64, count=2, root=celeba), everything[:2])
+    with pytest.raises(ValueError, match="CelebA has the splits all, train, valid and test, not 'trian'"):
+        load_images("celeba:trian", root=celeba)
+
+
+FAILED_DOWNLOAD = (
+    r"CelebA is not complete in data/ and torchvision could not download it \(.*\): fetch img_align_celeba\.zip from "
+    r"https://mmlab.* by hand and give its path, or that of the unpacked folder, as the source; or use the source 'synthetic'"
+)
+
+
+def test_an_incomplete_celeba_is_told_in_a_sentence(celeba, monkeypatch):
+    monkeypatch.setattr(CelebA, "download", lambda self: None)
+    (celeba / "celeba" / "img_align_celeba" / "000002.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match=FAILED_DOWNLOAD):
+        load_images("celeba", root=celeba)
+    (celeba / "celeba" / "list_attr_celeba.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=FAILED_DOWNLOAD):
+        load_images("celeba", root=celeba)
+
+
+def test_a_failed_download_of_celeba_says_how_to_fetch_it(tmp_path, monkeypatch, capsys):
+    def quota(*args, **kwargs):
+        print("Downloading...")
+        raise RuntimeError("Too many users have viewed or downloaded this file recently\nTry again later.")
+
+    monkeypatch.setattr("torchvision.datasets.celeba.download_file_from_google_drive", quota)
+    with pytest.raises(FileNotFoundError, match=FAILED_DOWNLOAD) as caught:
+        load_images("celeba", root=tmp_path / "data")
+    assert "Too many users" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.fixture
+def cifar10(tmp_path, monkeypatch):
+    """Two images in each of CIFAR-10's files."""
+    base = tmp_path / "data" / "cifar-10-batches-py"
+    base.mkdir(parents=True)
+    data = np.random.default_rng(0).integers(0, 256, (10, 3, 32, 32), dtype=np.uint8)
+    for i in range(5):
+        entry = {"data": data[2 * i : 2 * i + 2].reshape(2, -1), "labels": [0, 1]}
+        (base / f"data_batch_{i + 1}").write_bytes(pickle.dumps(entry))
+    (base / "test_batch").write_bytes(pickle.dumps({}))
+    (base / "batches.meta").write_bytes(pickle.dumps({"label_names": ["a", "b"]}))
+    for files in ("train_list", "test_list"):
+        monkeypatch.setattr(CIFAR10, files, [[name, None] for name, _ in getattr(CIFAR10, files)])
+    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": None})
+    return tmp_path / "data", torch.from_numpy(data)
+
+
+def test_cifar10_through_torchvision(cifar10):
+    root, expected = cifar10
+    assert torch.equal(load_images("cifar10", 32, root=root), expected)
+    with pytest.raises(ValueError, match=r"CIFAR-10: the square cut from image 0 is 32×32 .*upscale=True"):
+        load_images("cifar10", root=root)
+    assert load_images("cifar10", upscale=True, count=4, root=root).shape == (4, 3, 64, 64)
+
+
+@pytest.fixture
+def fashion(tmp_path):
+    """Four images in files of Fashion-MNIST's form."""
+    raw = tmp_path / "data" / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    data = np.random.default_rng(0).integers(0, 256, (4, 28, 28), dtype=np.uint8)
+
+    def write(name, numbers):
+        header = bytes([0, 0, 8, numbers.ndim]) + b"".join(n.to_bytes(4, "big") for n in numbers.shape)
+        (raw / name).write_bytes(header + numbers.tobytes())
+
+    for part in ("train", "t10k"):
+        write(f"{part}-images-idx3-ubyte", data if part == "train" else data[:1])
+        write(f"{part}-labels-idx1-ubyte", np.zeros(4 if part == "train" else 1, np.uint8))
+    return tmp_path / "data", torch.from_numpy(data)
+
+
+def test_fashion_mnist_through_torchvision(fashion):
+    root, expected = fashion
+    found = load_images("fashion-mnist", 28, root=root)
+    assert torch.equal(found, expected[:, None].expand(4, 3, 28, 28))
+    with pytest.raises(ValueError, match=r"Fashion-MNIST: the square cut from image 0 is 28×28 .*upscale=True"):
+        load_images("fashion-mnist", root=root)
+    assert load_images("fashion-mnist", upscale=True, root=root).shape == (4, 3, 64, 64)
+
+
+@pytest.mark.parametrize(("source", "name"), [("cifar10", "CIFAR-10"), ("fashion-mnist", "Fashion-MNIST")])
+def test_a_failed_download_is_told_in_a_sentence(tmp_path, offline, capsys, source, name):
+    with pytest.raises(FileNotFoundError, match=rf"{name} is not complete in data/ and torchvision could not download it"):
+        load_images(source, root=tmp_path / "data")
+    assert capsys.readouterr().out == ""

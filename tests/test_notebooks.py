@@ -1,0 +1,197 @@
+"""The five notebooks, executed as quick.yml does at a tiny size, in a copy of the project; and by hand."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from centroidlib.batch import is_done, main, plan
+from centroidlib.runs import read_record
+
+ROOT = Path(__file__).parents[1]
+TINY = {"count": 60, "steps": 4, "batch_size": 8, "width": 4, "history_every": 1, "samples_every": 2, "samples": 40, "points": 30}
+SHARED, RUNS = ["01_centroid", "05_compare"], ["baseline_seed0", "centroid_seed0"]
+METRICS = {
+    *("fd_vgg16_random", "precision_vgg16_random", "recall_vgg16_random"),
+    *("fd_vgg16_random_relu3_3", "precision_vgg16_random_relu3_3", "recall_vgg16_random_relu3_3"),
+    *("inside_d_ref", "centre_offset"),
+}
+
+
+class Copy:
+    """A copy of the project with a cache of its own, in which commands run as a user types them."""
+
+    def __init__(self, folder):
+        self.root = folder / "copy"
+        for name in ("centroidlib", "notebooks"):
+            shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+        shutil.copy(ROOT / "pyproject.toml", self.root)
+        self.environment = os.environ | {"CENTROIDLIB_CACHE": str(folder / "cache"), "TORCH_HOME": str(folder / "no weights")}
+
+    def python(self, *arguments, cwd="."):
+        command = [sys.executable, "-m", *map(str, arguments)]
+        return subprocess.run(command, cwd=self.root / cwd, env=self.environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return Copy(tmp_path_factory.mktemp("notebooks"))
+
+
+@pytest.fixture(scope="module")
+def executed(project):
+    """The batch's answer, and its folder."""
+    settings = [f"{name}={value}" for name, value in TINY.items()]
+    done = project.python("centroidlib.batch", "notebooks/batches/quick.yml", "--set", *settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done, project.root / "results" / "quick"
+
+
+def metrics_of(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_the_batch_ends_with_the_table_and_where_things_lie(executed):
+    out = executed[0].stdout
+    assert len(re.findall(r"^\[\d/8\] \S+: \d+ s$", out, re.M)) == 8
+    table = out.index("ours: baseline")
+    assert out.index("paper: DCGAN") < table < out.index("ours: centroid") < out.index("results/quick/:")
+    assert executed[0].stderr == ""
+
+
+def test_every_notebook_ran_to_its_answer(executed):
+    folder = executed[1]
+    paths = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.ipynb"))
+    per_run = [f"{run}/{name}.ipynb" for run in RUNS for name in ("02_train", "03_evaluate", "04_visualize")]
+    assert paths == sorted([f"{name}/{name}.ipynb" for name in SHARED] + per_run)
+    for path in paths:
+        notebook = nbformat.read(folder / path, 4)
+        outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+        assert not [output for output in outputs if output.output_type == "error"]
+        assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code" and cell.source)
+        assert any("**Answer.**" in output.get("data", {}).get("text/markdown", "") for output in outputs), path
+
+
+def test_nothing_warns_but_of_too_few_images(executed):
+    for path in executed[1].rglob("*.ipynb"):
+        for cell in nbformat.read(path, 4).cells:
+            for output in cell.get("outputs", []):
+                if output.get("name") == "stderr":
+                    warnings = [line for line in output.text.splitlines() if line and not line.startswith(" ")]
+                    assert all("the covariance is singular" in line for line in warnings), (path, output.text)
+
+
+def test_results_hold_no_machine_paths(executed, project):
+    texts = [path for path in executed[1].rglob("*") if path.suffix in (".ipynb", ".json", ".csv", ".md")]
+    assert len(texts) > 15
+    for path in texts:
+        text = re.sub(r'"image/png": "[^"]*"', "", path.read_text(encoding="utf-8"))
+        for folder in (project.root.parent, Path.home(), sys.prefix, "/tmp"):
+            assert not re.search(re.escape(str(folder)) + r"\b", text), (path, folder)
+
+
+def test_measurements_have_the_one_form(executed):
+    for run in RUNS:
+        measured = metrics_of(executed[1] / run)
+        assert set(measured) == {"fingerprint", "protocol", "metrics"}
+        assert set(measured["metrics"]) == METRICS
+        keys = {"value", "low", "high", "interval", "floor", "value_at_floor_n", "n_real", "n_fake", "seen_by_loss", "better"}
+        assert all(set(entry) == keys for entry in measured["metrics"].values())
+        assert measured["metrics"]["fd_vgg16_random"]["n_fake"] == TINY["samples"]
+        assert measured["metrics"]["fd_vgg16_random"]["n_real"] == TINY["count"]
+    first, second = (metrics_of(executed[1] / run) for run in RUNS)
+    assert first["fingerprint"] == second["fingerprint"]
+
+
+def test_one_row_a_run_with_the_metrics_of_its_file(executed):
+    rows = pd.read_csv(executed[1] / "runs.csv")
+    assert list(rows["arm"]) == ["baseline", "centroid"]
+    assert list(rows["seed"]) == [0, 0]
+    assert list(rows["lambda_"]) == [0.0, 40.0]
+    assert list(rows["steps"]) == [4, 4]
+    for run, (_, row) in zip(RUNS, rows.iterrows(), strict=True):
+        for name, entry in metrics_of(executed[1] / run)["metrics"].items():
+            assert row[name] == pytest.approx(entry["value"], rel=1e-12)
+            assert row[f"{name}_floor"] == pytest.approx(entry["floor"], rel=1e-12)
+
+
+def test_table_1_stands_beside_the_papers(executed):
+    table = (executed[1] / "05_compare" / "table.md").read_text()
+    for text in ("32.1361", "30.9519", "0.2918", "0.2981", "ours: baseline", "ours: centroid", "λ = 40", "units of d_ref"):
+        assert text in table
+    assert "FID proper was not measured here" in table
+    assert all(f"`{name}`" in table for name in METRICS)
+
+
+def test_every_figure_was_drawn(executed):
+    figures = {path.relative_to(executed[1]).as_posix() for path in executed[1].rglob("*.png") if path.parent.name != "samples"}
+    per_run = ("training", "film_strip", "figure1", "figure2", "distances")
+    wanted = {f"{run}/{name}.png" for run in RUNS for name in per_run}
+    assert figures == wanted | {"01_centroid/distances.png", "05_compare/metrics.png", "05_compare/arms.png"}
+    for name in figures:
+        with Image.open(executed[1] / name) as picture:
+            assert min(picture.size) > 100, name
+            assert np.asarray(picture.convert("L")).std() > 5, name
+
+
+def test_both_arms_begin_alike_and_share_the_centroid(executed):
+    first, second = ((executed[1] / run / "samples" / "step_000000.png").read_bytes() for run in RUNS)
+    assert first == second
+    inputs = [read_record(executed[1] / run)["stages"]["02_train"]["inputs"] for run in RUNS]
+    assert inputs[0] == inputs[1]
+    assert list(inputs[0]) == ["01_centroid/centroid.safetensors"]
+
+
+def test_records_say_what_was_run(executed):
+    for run, lambda_ in zip(RUNS, (0.0, 40.0), strict=True):
+        record = read_record(executed[1] / run)
+        assert record["parameters"] == {"arm": run.split("_")[0], "seed": 0, "lambda_": lambda_, "unit": "d_ref"}
+        assert list(record["stages"]) == ["02_train", "03_evaluate", "04_visualize"]
+        for stage in record["stages"].values():
+            assert stage["outputs"]
+            assert set(stage) >= {"parameters", "made_with", "seconds", "peak_memory_gb", "inputs", "notebook"}
+
+
+def test_nothing_is_left_to_do_and_a_changed_parameter_is(executed, project):
+    file = project.root / "notebooks" / "batches" / "quick.yml"
+    assert all(is_done(stage) for stage in plan(file, TINY))
+    again = [stage.label for stage in plan(file, TINY | {"points": 31}) if not is_done(stage)]
+    assert again == [f"{run}/04_visualize" for run in RUNS]
+
+
+def test_the_sources_were_not_touched(executed, project):
+    for path in (ROOT / "notebooks").rglob("*.*"):
+        if path.is_file() and ".ipynb_checkpoints" not in path.parts:
+            assert (project.root / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
+
+
+def test_a_notebook_runs_by_hand_through_plain_papermill(project):
+    done = project.python(
+        *("papermill", "01_centroid.ipynb", "../by_hand.ipynb", "-p", "count", 40, "-p", "layer", 2, "-p", "pool", "True"),
+        *("-k", "python3"),
+        cwd="notebooks",
+    )
+    assert done.returncode == 0, done.stderr
+    record = read_record(project.root / "results" / "manual" / "01_centroid")
+    assert record["stages"]["01_centroid"]["parameters"]["count"] == 40
+    assert "Passed unknown parameter" not in done.stderr
+
+
+def test_bad_input_ends_the_batch_in_a_sentence_before_any_training(project, cache, capsys):
+    file = project.root / "notebooks" / "batches" / "bad.yml"
+    shutil.copy(file.with_stem("quick"), file)
+    assert main([str(file), "--set", "count=40", "source=no/such/folder"]) == 1
+    sentences = capsys.readouterr().err
+    assert "\nFileNotFoundError: There is no folder or zip no/such/folder" in sentences
+    assert "Traceback (most recent call last)" not in sentences
+    files = {path.relative_to(project.root / "results" / "bad").as_posix() for path in project.root.glob("results/bad/*/*")}
+    assert files <= {"01_centroid/01_centroid.failed.ipynb", "01_centroid/.lock"}
