@@ -28,6 +28,7 @@ class TrainingConfig:
     batch_size: int = 128
     lambda_: float = 0.1  # λ of Eq. 4; 0 is plain DCGAN
     unit: str = "raw"  # of the distances in Eq. 3: raw or d_ref
+    centroid_samples: int = 0  # M of Eq. 3, images of the batch it is taken over; 0 for the whole batch
     learning_rate: float = 2e-4
     beta1: float = 0.5
     beta2: float = 0.999
@@ -42,6 +43,8 @@ class TrainingConfig:
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}.")
         if self.batch_size < 2:
             raise ValueError("batch_size must be at least 2: batch norm has no variance of a single image.")
+        if not 0 <= self.centroid_samples <= self.batch_size:
+            raise ValueError(f"centroid_samples must be 0 (the whole batch) to {self.batch_size}, not {self.centroid_samples}.")
         if self.lambda_ < 0:
             raise ValueError(f"lambda_ must be 0 (no centroid loss) or above, not {self.lambda_}.")
         if self.unit not in UNITS:
@@ -172,11 +175,12 @@ def train_step(
     if config.lambda_ > 0:
         if phi is None or stats is None:
             raise ValueError("λ is above 0, so the centroid loss needs Φ and its centroid: pass phi and stats.")
-        loss_centroid, pull, distances = centroid_gradient(fake, phi, stats, config.unit)
+        chosen = fake[: config.centroid_samples or len(fake)]
+        loss_centroid, pull, distances = centroid_gradient(chosen, phi, stats, config.unit)
         seen["loss_centroid"] = loss_centroid
         seen["outside"] = (distances > stats.reference_distance).float().mean()
         seen["gradient_ratio"] = config.lambda_ * pull.norm() / gradient.norm().clamp(min=1e-30)
-        gradient = gradient + config.lambda_ * pull
+        gradient[: len(pull)] += config.lambda_ * pull
     fake.backward(gradient)
     state.generator_optimiser.step()
     state.step += 1
