@@ -178,7 +178,8 @@ def execute(stage: Stage) -> None:
                     cwd=str(root),
                     progress_bar=False,
                     log_output=False,
-                    extra_arguments=["--IPKernelApp.log_level=ERROR"],
+                    # A busy kernel logs as an error that its own shutdown interrupts it.
+                    extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
                 )
             except PapermillExecutionError:
                 _clean(temporary, root)

@@ -271,7 +271,8 @@ def resume(state: TrainingState, config: TrainingConfig, path: Path) -> list[dic
         return []
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        found = dict(saved["config"])
+        # A parameter younger than the checkpoint had its default then.
+        found = asdict(TrainingConfig()) | dict(saved["config"])
     except Exception as error:  # torch.load raises a dozen kinds on a damaged file
         raise ValueError(f"The checkpoint {path.name} in {path.parent.name} is damaged: delete it to begin again.") from error
     wanted = asdict(config)
