@@ -112,7 +112,7 @@ def compute_centroid(images: Tensor, phi: nn.Module, batch_size: int = 64) -> Ce
         batch_size: images a forward pass.
 
     Raises:
-        ValueError: fewer than two images, features that are not finite, or features all equal.
+        ValueError: fewer than two images, features that are not (B, d), not finite, or features all equal.
     """
     if len(images) < 2:
         raise ValueError(f"A centroid needs at least two images, not {len(images)}.")
@@ -127,6 +127,10 @@ def compute_centroid(images: Tensor, phi: nn.Module, batch_size: int = 64) -> Ce
         seen = 0
         even, odd = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(2))
         for batch in features("centroid"):
+            if batch.ndim != 2:
+                raise ValueError(
+                    f"Φ must map images (B, 3, H, W) to features (B, d), not to {tuple(batch.shape)}: flatten or pool."
+                )
             if not torch.isfinite(batch).all():
                 raise ValueError(
                     f"Φ gives NaN or infinite features for an image among {seen} to {seen + len(batch) - 1}: "

@@ -220,6 +220,7 @@ ITSELF = "is set by the batch itself, from the file's name, arms and seeds."
         ({"arms": {"a": {"rate": 0.5}}}, {}, f"small.yml, arm a: {UNKNOWN} 'rate'."),
         ({"parameters": {"steps": "many"}}, {}, "small.yml: steps must be of type int like its default 10, not 'many'."),
         ({"parameters": {"steps": True}}, {}, "small.yml: steps must be of type int like its default 10, not True."),
+        ({"parameters": {"rate": True}}, {}, "small.yml: rate must be of type float like its default 0.1, not True."),
         ({"parameters": {"flip": 1}}, {}, "small.yml: flip must be of type bool like its default False, not 1."),
         ({"parameters": {"source": 3}}, {}, "small.yml: source must be of type str like its default 'synthetic', not 3."),
         ({"parameters": {"source": ["a"]}}, {}, "small.yml: source must be of type str like its default 'synthetic', not ['a']."),

@@ -194,3 +194,9 @@ def test_to_moves_the_centroid_alone(stats):
     assert moved.centroid.device.type == "meta"
     assert moved.reference_distance == stats.reference_distance
     assert stats.centroid.device.type == "cpu"
+
+
+def test_features_that_are_not_vectors_are_refused():
+    images = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"must map images \(B, 3, H, W\) to features \(B, d\)"):
+        compute_centroid(images, nn.Identity())

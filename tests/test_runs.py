@@ -34,7 +34,7 @@ LOCK = """
 import fcntl, sys
 file = open(sys.argv[1], "w")
 try:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     print("locked", flush=True)
 except BlockingIOError:
     print("refused", flush=True)

@@ -53,7 +53,7 @@ def doubled(state: training.TrainingState) -> training.TrainingState:
     return state
 
 
-def literal_step(state, real, latents, lambda_, phi, centroid, reference_distance, scale):
+def literal_step(state, real, latents, config, phi, centroid, reference_distance):
     """Algorithm 1 word for word, with autograd alone. Returns L_D, L_G's terms and the share outside."""
     fake = state.generator(latents)
     real_logits, fake_logits = state.discriminator(real), state.discriminator(fake.detach())
@@ -63,9 +63,11 @@ def literal_step(state, real, latents, lambda_, phi, centroid, reference_distanc
     state.discriminator_optimiser.step()
 
     adversarial = -functional.logsigmoid(state.discriminator(fake)).mean()
-    distances = ((phi(fake) - centroid) ** 2).sum(1).sqrt()
-    centroid_term = torch.maximum(torch.zeros_like(distances), distances - reference_distance).mean() / scale
-    loss_g = adversarial + lambda_ * centroid_term
+    distances = ((phi(fake[: config.centroid_samples or None]) - centroid) ** 2).sum(1).sqrt()
+    centroid_term = torch.maximum(torch.zeros_like(distances), distances - reference_distance).mean()
+    if config.unit == "d_ref":
+        centroid_term = centroid_term / reference_distance
+    loss_g = adversarial + config.lambda_ * centroid_term
     state.generator_optimiser.zero_grad()
     loss_g.backward()
     state.generator_optimiser.step()
@@ -78,12 +80,11 @@ def compare_with_literal(config, images, phi, stats, dtype, steps):
     centroid = stats.centroid.to(dtype)
     if dtype == torch.float64:
         doubled(ours), doubled(theirs)
-    scale = stats.reference_distance if config.unit == "d_ref" else 1.0
     for step in range(steps):
         real = cl.to_float(images[batch_indices(step, config.batch_size, len(images), 0)]).to(dtype)
         latents = latents_of(step).to(dtype)
         seen = training.train_step(ours, config, real, latents, phi, stats)
-        *losses, outside = literal_step(theirs, real, latents, config.lambda_, phi, centroid, stats.reference_distance, scale)
+        *losses, outside = literal_step(theirs, real, latents, config, phi, centroid, stats.reference_distance)
         found = [seen["loss_d"], seen["loss_adversarial"], *([seen["loss_centroid"]] if config.lambda_ else [])]
         apart = [abs(float(a) - b) / max(abs(b), 1e-30) if a != b else 0.0 for a, b in zip(found, losses, strict=False)]
         for network in ("generator", "discriminator"):
@@ -98,9 +99,9 @@ def double_distances(monkeypatch):
     monkeypatch.setattr(training, "centroid_distances", lambda f, s: torch.linalg.vector_norm(f - s.centroid.double(), dim=1))
 
 
-@pytest.mark.parametrize("unit", ["raw", "d_ref"])
-def test_algorithm_1_is_its_literal_transcription_in_float64(images, phi, stats, double_distances, unit):
-    config = dataclasses.replace(TINY, unit=unit)
+@pytest.mark.parametrize(("unit", "centroid_samples"), [("raw", 0), ("d_ref", 0), ("d_ref", 3)])
+def test_algorithm_1_is_its_literal_transcription_in_float64(images, phi, stats, double_distances, unit, centroid_samples):
+    config = dataclasses.replace(TINY, unit=unit, centroid_samples=centroid_samples)
     double_phi = copy.deepcopy(phi).double()
     apart, outside = zip(*compare_with_literal(config, images, double_phi, stats, torch.float64, 12), strict=True)
     assert max(apart) < 1e-10
@@ -251,6 +252,16 @@ def test_a_checkpoint_of_another_run_is_refused(images, phi, stats, tmp_path, ch
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
+def test_a_checkpoint_older_than_a_parameter_had_its_default(images, phi, stats, tmp_path):
+    cl.train(images, TINY, tmp_path, phi, stats)
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    del saved["config"]["centroid_samples"]
+    torch.save(saved, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match="centroid_samples = 0 there, 2 asked for"):
+        cl.train(images, dataclasses.replace(TINY, centroid_samples=2), tmp_path, phi, stats)
+    assert cl.train(images, dataclasses.replace(TINY, steps=7), tmp_path, phi, stats)["step"].iloc[-1] == 7
+
+
 @pytest.mark.parametrize("content", ["cut", "text", "empty", "other"])
 def test_a_damaged_checkpoint_is_named(images, phi, stats, tmp_path, content):
     path = tmp_path / "checkpoint.pt"
@@ -376,6 +387,8 @@ def test_images_of_another_form_are_refused(images, tmp_path):
         ({"width": 0}, "width must be above 0"),
         ({"latent": -1}, "latent must be above 0"),
         ({"lambda_": -0.1}, r"lambda_ must be 0 .* or above, not -0.1"),
+        ({"centroid_samples": 129}, r"centroid_samples must be 0 \(the whole batch\) to 128, not 129"),
+        ({"centroid_samples": -1}, "centroid_samples must be 0"),
         ({"unit": "pixels"}, "unit is 'raw' or 'd_ref', not 'pixels'"),
     ],
 )

@@ -1,0 +1,68 @@
+"""Tests of the figures: what they draw, from plain arrays."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from centroidlib import plots
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    plots.use_style()
+    yield
+    plt.close("all")
+
+
+def test_an_arm_has_one_colour_everywhere():
+    assert plots.arm_colour("baseline") != plots.arm_colour("centroid")
+    assert plots.arm_colour("lambda4") == plots.arm_colour("lambda4")
+
+
+def test_the_polar_embedding_keeps_true_distances_and_the_flat_one_principal_components():
+    rng = np.random.default_rng(0)
+    features = torch.from_numpy(rng.normal(size=(40, 12)) * np.arange(12, 0, -1)).float()
+    centroid = features[:30].mean(0)
+    flat, polar = plots.polar_embedding(features, centroid, 2.0, axes_from=30)
+    distances = torch.linalg.vector_norm(features - centroid, dim=1) / 2.0
+    assert torch.allclose(torch.linalg.vector_norm(polar, dim=1), distances, rtol=1e-4)
+    _, _, axes = np.linalg.svd((features[:30] - centroid).numpy(), full_matrices=False)
+    expected = (features - centroid).numpy() @ axes[:2].T / 2.0
+    assert np.allclose(np.abs(flat.numpy()), np.abs(expected), atol=1e-3)
+
+
+def test_the_histogram_marks_d_ref_and_counts_what_lies_outside():
+    figure = plots.figure_distances({"real": torch.tensor([1.0, 3.0]), "baseline": torch.tensor([1.0, 1.5])}, 2.0, floor=0.5)
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert labels == ["real: 50% outside, N = 2", "baseline: 0% outside, N = 2"]
+    assert "0.2500 d_ref" in figure.axes[0].get_title(loc="left")
+
+
+def test_the_film_strip_shows_first_and_last_grid(tmp_path):
+    for step in range(0, 100, 10):
+        Image.new("RGB", (530, 530)).save(tmp_path / f"step_{step:06d}.png")
+    figure = plots.figure_film_strip(tmp_path, frames=4)
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert titles == ["step 0", "step 30", "step 60", "step 90"]
+
+
+def test_a_film_strip_of_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no sample grids"):
+        plots.figure_film_strip(tmp_path)
+
+
+def test_an_image_grid_shows_every_image():
+    figure = plots.figure_images(torch.zeros(10, 3, 4, 4, dtype=torch.uint8), "ten", columns=4)
+    assert sum(bool(ax.images) for ax in figure.axes) == 10
+
+
+def test_metrics_and_arms_are_drawn_for_every_run():
+    rows = pd.DataFrame({"arm": ["baseline", "centroid"], "seed": [0, 0], "fid": [3.0, 2.0], "fid_floor": [1.0, 1.0]})
+    figure = plots.figure_metrics(rows, ["fid"], {"fid": "lower"})
+    assert [len(c.get_offsets()) for c in figure.axes[0].collections] == [1, 1]
+    history = pd.DataFrame({"step": [1, 2], "outside": [0.1, 0.2], "hinge_over_floor": [0.5, 0.6], "arm": "baseline", "seed": 0})
+    both = pd.concat([history, history.assign(arm="centroid")])
+    assert len(plots.figure_arms(both).axes[1].lines) == 2

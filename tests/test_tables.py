@@ -1,0 +1,117 @@
+"""Tests of the tables: collecting runs, Table 1 and the paired differences."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from centroidlib import tables
+from centroidlib.runs import write_record
+
+
+def write_run(folder, arm, seed, fid, fingerprint="abc"):
+    folder.mkdir(parents=True)
+    known = {"arm": arm, "seed": seed, "lambda_": 0.0 if arm == "baseline" else 40.0, "unit": "d_ref"}
+    more = {"source": "synthetic", "steps": 5, "batch_size": 4, "width": 8, "layer": 16, "weights": "random"}
+    write_record(folder, {"parameters": known, "stages": {"02_train": {"parameters": known | more}}})
+    entry = {
+        "low": None,
+        "high": None,
+        "interval": None,
+        "value_at_floor_n": None,
+        "n_real": 9,
+        "n_fake": 7,
+        "seen_by_loss": False,
+    }
+    metrics = {
+        "fid": entry | {"value": fid, "floor": 1.0, "better": "lower"},
+        "lpips_alex": entry | {"value": 0.3 + fid / 100, "floor": 0.29, "better": "floor"},
+        "recall": entry | {"value": 0.5, "floor": 0.9, "better": "higher"},
+    }
+    whole = {"fingerprint": fingerprint, "protocol": {"n_real": 9, "n_fake": 7}, "metrics": metrics}
+    (folder / "metrics.json").write_text(json.dumps(whole))
+    pd.DataFrame({"step": [1, 2], "outside": [0.1, 0.2]}).to_csv(folder / "history.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def folders(tmp_path):
+    values = {"baseline": [30.0, 33.0, 31.0], "centroid": [28.0, 30.0, 29.5]}
+    return [write_run(tmp_path / f"{arm}_seed{s}", arm, s, v) for arm, vs in values.items() for s, v in enumerate(vs)]
+
+
+def test_runs_are_found_with_the_baseline_first(folders, tmp_path):
+    names = tables.evaluated_runs(tmp_path)
+    assert names[:3] == ["baseline_seed0", "baseline_seed1", "baseline_seed2"]
+    assert len(names) == 6
+
+
+def test_a_batch_without_evaluated_runs_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"run 03_evaluate\.ipynb first"):
+        tables.evaluated_runs(tmp_path)
+
+
+def test_a_row_holds_arm_seed_parameters_metrics_and_floors(folders):
+    rows = tables.collect(folders)
+    assert len(rows) == 6
+    first = rows.iloc[0]
+    assert (first["arm"], first["seed"], first["lambda_"], first["steps"]) == ("baseline", 0, 0.0, 5)
+    assert (first["fid"], first["fid_floor"], first["n_fake"]) == (30.0, 1.0, 7)
+    assert pd.isna(first["fid_low"])
+
+
+def test_two_protocols_in_one_table_are_refused(folders, tmp_path):
+    other = write_run(tmp_path / "other_seed0", "other", 0, 3.0, fingerprint="xyz")
+    with pytest.raises(ValueError, match=r"different protocols .*other_seed0: xyz"):
+        tables.collect([*folders, other])
+
+
+def test_table1_holds_the_papers_rows_beside_ours(folders):
+    better = tables.better_of(folders[0] / "metrics.json")
+    text = tables.table1(tables.collect(folders), better)
+    assert "32.1361" in text
+    assert "0.2981" in text
+    assert "31.33 ± 1.5" in text
+    assert "not measured here" not in text
+    assert "9 real images" in text
+
+
+def test_paired_differences_are_those_of_a_paired_t_interval(folders):
+    gaps = tables.paired_differences(tables.collect(folders), ["fid"]).iloc[0]
+    known = np.array([-2.0, -3.0, -1.5])
+    interval = stats.t.interval(0.95, 2, known.mean(), stats.sem(known))
+    assert gaps["difference"] == pytest.approx(known.mean())
+    assert (gaps["low"], gaps["high"]) == pytest.approx(interval)
+    assert gaps["seeds"] == 3
+
+
+def test_the_verdict_follows_the_interval(folders):
+    rows, better = tables.collect(folders), {"fid": "lower", "recall": "higher", "lpips_alex": "floor"}
+    words = tables.verdict(rows, better)
+    assert "`fid`: value -2.167 against the baseline (95 % interval -4.064 to -0.2695, 3 seeds): improved." in words
+    assert "`recall`: value +0 against the baseline (95 % interval +0 to +0, 3 seeds): not distinguishable." in words
+    assert "`lpips_alex`: distance to the real images' value -0.02167" in words
+
+
+def test_one_seed_gives_no_verdict(folders):
+    words = tables.verdict(tables.collect([folders[0], folders[3]]), {"fid": "lower", "recall": "higher"})
+    assert "No verdict follows" in words
+    assert "in its favour" in words
+    assert "`recall`: value +0 against the baseline, no difference." in words
+
+
+def test_one_arm_alone_is_said_so(folders):
+    assert "only one arm" in tables.verdict(tables.collect(folders[:3]), {"fid": "lower"})
+
+
+def test_histories_carry_arm_and_seed(folders, tmp_path):
+    found = tables.histories(tmp_path, ["baseline_seed1", "centroid_seed0"])
+    assert list(found["arm"]) == ["baseline"] * 2 + ["centroid"] * 2
+    assert list(found["seed"]) == [1, 1, 0, 0]
+
+
+def test_markdown_columns_are_aligned():
+    lines = tables.markdown([["a", "long head"], ["cell", "b"]]).split("\n")
+    assert lines == ["| a    | long head |", "|------|-----------|", "| cell | b         |"]
