@@ -29,6 +29,7 @@ class TrainingConfig:
     lambda_: float = 0.1  # λ of Eq. 4; 0 is plain DCGAN
     unit: str = "raw"  # of the distances in Eq. 3: raw or d_ref
     centroid_samples: int = 0  # M of Eq. 3, images of the batch it is taken over; 0 for the whole batch
+    instance_noise: float = 0.0  # standard deviation of noise on all that D sees, of images in [-1, 1]; the paper has none
     learning_rate: float = 2e-4
     beta1: float = 0.5
     beta2: float = 0.999
@@ -45,6 +46,8 @@ class TrainingConfig:
             raise ValueError("batch_size must be at least 2: batch norm has no variance of a single image.")
         if not 0 <= self.centroid_samples <= self.batch_size:
             raise ValueError(f"centroid_samples must be 0 (the whole batch) to {self.batch_size}, not {self.centroid_samples}.")
+        if self.instance_noise < 0:
+            raise ValueError(f"instance_noise is a standard deviation, 0 or above, not {self.instance_noise}.")
         if self.lambda_ < 0:
             raise ValueError(f"lambda_ must be 0 (no centroid loss) or above, not {self.lambda_}.")
         if self.unit not in UNITS:
@@ -154,17 +157,25 @@ def train_step(
         centroid loss, its value, the share outside d_ref and the ratio of the terms' gradient norms.
     """
     fake = state.generator(latents)
+    rng = random_stream(config.seed, "noise", state.step)
+
+    def judge(images: Tensor) -> Tensor:
+        """D's logits, of noisy images where the config asks for it (Sønderby et al. 2017)."""
+        if config.instance_noise > 0:
+            images = images + config.instance_noise * torch.randn(images.shape, generator=rng).to(images)
+        logits: Tensor = state.discriminator(images)
+        return logits
 
     # Discriminator.
     state.discriminator_optimiser.zero_grad(set_to_none=True)
-    real_logits, fake_logits = state.discriminator(real), state.discriminator(fake.detach())
+    real_logits, fake_logits = judge(real), judge(fake.detach())
     loss_d = discriminator_loss(real_logits, fake_logits)
     loss_d.backward()
     state.discriminator_optimiser.step()
 
     # Generator.
     state.generator_optimiser.zero_grad(set_to_none=True)
-    loss_adversarial = adversarial_loss(state.discriminator(fake))
+    loss_adversarial = adversarial_loss(judge(fake))
     (gradient,) = torch.autograd.grad(loss_adversarial, fake)
     seen = {
         "loss_d": loss_d.detach(),

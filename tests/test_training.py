@@ -401,3 +401,18 @@ def test_the_defaults_are_the_papers_and_dcgans():
     config = TrainingConfig()
     assert (config.lambda_, config.unit, config.batch_size, config.learning_rate) == (0.1, "raw", 128, 2e-4)
     assert (config.beta1, config.beta2, config.latent, config.width) == (0.5, 0.999, 100, 64)
+
+
+def test_instance_noise_is_on_all_that_d_sees_and_from_the_seed(images, phi, stats, monkeypatch):
+    seen: list[torch.Tensor] = []
+    forward = cl.Discriminator.forward
+    monkeypatch.setattr(cl.Discriminator, "forward", lambda self, x: seen.append(x.detach()) or forward(self, x))
+    real = cl.to_float(images[:4])
+    for level in (0.0, 0.5, 0.5):
+        cl.train_step(start(TINY), dataclasses.replace(TINY, instance_noise=level), real, latents_of(0), phi, stats)
+    plain, noisy, again = seen[:3], seen[3:6], seen[6:]
+    assert torch.equal(plain[0], real)
+    for before, after, repeated in zip(plain, noisy, again, strict=True):
+        assert (after - before).std().item() == pytest.approx(0.5, rel=0.05)
+        assert torch.equal(after, repeated)
+    assert not torch.equal(noisy[1] - plain[1], noisy[2] - plain[2])
