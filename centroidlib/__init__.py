@@ -1,11 +1,11 @@
 """Centroid-constrained GANs: the reference implementation of Seo and Park's center constraint loss."""
 
 from centroidlib.centroid import CentroidStats, compute_centroid
+from centroidlib.checkpoints import load_generator
 from centroidlib.evaluation import (
     disjoint_pairs,
     features_of,
     generate_images,
-    load_generator,
     lpips_of_pairs,
     measure_generated,
     measure_real,

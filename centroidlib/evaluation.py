@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import torch
 from pytorch_fid.inception import FID_WEIGHTS_URL, InceptionV3
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from centroidlib._files import cache_folder, replacing, track, write_text
 from centroidlib.centroid import CentroidStats
 from centroidlib.features import VGG16Features, device_of, finding_weights, fingerprint, in_batches, to_float, to_uint8
+from centroidlib.images import images_digest
 from centroidlib.losses import centroid_distances
 from centroidlib.metrics import frechet_distance, precision_recall
 from centroidlib.models import Generator
@@ -116,22 +115,6 @@ def generate_images(generator: Generator, count: int, seed: int, batch_size: int
     return images
 
 
-def load_generator(path: str | Path) -> Generator:
-    """The generator that training wrote to a safetensors file, in eval mode.
-
-    Raises:
-        ValueError: the file is damaged or holds something else.
-    """
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            shape = file.metadata()
-        generator = Generator(int(shape["latent"]), int(shape["width"]))
-        generator.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
-    except (safetensors.SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{Path(path).name} is no generator of this library, or damaged: train it again.") from error
-    return generator.eval()
-
-
 def features_of(images: Tensor, network: nn.Module, label: str, batch_size: int = 64) -> Tensor:
     """Features of uint8 images (N, 3, H, W), float32 (N, d)."""
     batches = track(in_batches(images, network, batch_size), label, -(-len(images) // batch_size))
@@ -150,11 +133,6 @@ def cached_features(images: Tensor, network: nn.Module, label: str) -> Tensor:
     with replacing(path) as temporary:
         np.save(temporary, features.numpy())
     return features
-
-
-def images_digest(images: Tensor) -> str:
-    """Sixteen hexadecimal digits that tell one set of uint8 images from another."""
-    return hashlib.sha256(np.ascontiguousarray(images.numpy()).data).hexdigest()[:16]
 
 
 def disjoint_pairs(count: int, pairs: int, seed: int = 0) -> Tensor:

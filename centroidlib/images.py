@@ -109,6 +109,11 @@ def load_images(
     return torch.from_numpy(np.load(path, mmap_mode="c"))
 
 
+def images_digest(images: Tensor) -> str:
+    """Sixteen hexadecimal digits that tell one set of uint8 images from another."""
+    return hashlib.sha256(np.ascontiguousarray(images.numpy()).data).hexdigest()[:16]
+
+
 def _find(source: str | Path, root: Path) -> _Source:
     text = str(source)
     if text.partition(":")[0] == "celeba":

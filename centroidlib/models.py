@@ -15,7 +15,7 @@ class Generator(nn.Module):
 
     def __init__(self, latent: int = 100, width: int = 64, channels: int = 3) -> None:
         super().__init__()
-        self.latent = latent
+        self.latent, self.width = latent, width
         widths = [8 * width, 4 * width, 2 * width, width]
         layers: list[nn.Module] = [nn.ConvTranspose2d(latent, widths[0], 4, 1, 0, bias=False)]
         for wide, narrow in pairwise(widths):

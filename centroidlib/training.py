@@ -4,7 +4,6 @@ import hashlib
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import pandas as pd
 import torch
@@ -13,9 +12,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from centroidlib._files import replacing, track, write_tensors
+from centroidlib._files import replacing, track
 from centroidlib.centroid import CentroidStats
+from centroidlib.checkpoints import load_checkpoint, save_checkpoint, save_generator
 from centroidlib.features import to_float, to_uint8
+from centroidlib.images import images_digest
 from centroidlib.losses import UNITS, adversarial_loss, centroid_distances, discriminator_loss, hinge
 from centroidlib.models import Discriminator, Generator, initialise
 
@@ -63,6 +64,11 @@ class TrainingState:
     generator_optimiser: Adam
     discriminator_optimiser: Adam
     step: int = 0
+
+    def parts(self) -> dict[str, nn.Module | Adam]:
+        """Networks and optimisers by name, as a checkpoint holds them."""
+        names = ("generator", "discriminator", "generator_optimiser", "discriminator_optimiser")
+        return {name: getattr(self, name) for name in names}
 
 
 def random_stream(seed: int, purpose: str, step: int = 0) -> torch.Generator:
@@ -235,7 +241,10 @@ def train(
         raise ValueError(f"Training takes uint8 images (N, 3, 64, 64), not {images.dtype} {tuple(images.shape)}.")
     folder = Path(folder)
     state = start(config, device)
-    history: list[dict[str, float]] = resume(state, config, folder / "checkpoint.pt")
+    parameters = {k: v for k, v in asdict(config).items() if k != "steps"} | {"images": images_digest(images)}
+    if config.lambda_ > 0 and stats is not None:
+        parameters |= {"phi": stats.fingerprint, "reference_distance": stats.reference_distance}
+    state.step, history = load_checkpoint(folder / "checkpoint.pt", state.parts(), config.steps, parameters)
     stats = stats.to(device) if stats is not None else None
     fixed = draw_latents(64, config.latent, random_stream(config.seed, "samples")).to(device)
     began = time.perf_counter() - (history[-1]["seconds"] if history else 0.0)
@@ -265,55 +274,11 @@ def train(
         if last or state.step % samples_every == 0:
             _check_finite({n: float(v) for n, v in (seen | _weights(state)).items()}, state.step, folder)
             _write_samples(state, fixed, folder)
-            _save_checkpoint(state, config, history, folder / "checkpoint.pt")
+            save_checkpoint(folder / "checkpoint.pt", state.parts(), state.step, parameters, history)
             with replacing(folder / "history.csv") as temporary:
                 pd.DataFrame(history).to_csv(temporary, index=False)
-    save_generator(state.generator, folder / "generator.safetensors", config)
+    save_generator(state.generator, folder / "generator.safetensors")
     return pd.DataFrame(history)
-
-
-def resume(state: TrainingState, config: TrainingConfig, path: Path) -> list[dict[str, float]]:
-    """Bring `state` to the checkpoint at `path`, if there is one, and return its history.
-
-    Raises:
-        ValueError: the checkpoint was written under other parameters, is damaged or has taken more steps.
-    """
-    if not path.is_file():
-        return []
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        # A parameter younger than the checkpoint had its default then.
-        found = asdict(TrainingConfig()) | dict(saved["config"])
-    except Exception as error:  # torch.load raises a dozen kinds on a damaged file
-        raise ValueError(f"The checkpoint {path.name} in {path.parent.name} is damaged: delete it to begin again.") from error
-    wanted = asdict(config)
-    differ = [f"{k} = {found.get(k)!r} there, {v!r} asked for" for k, v in wanted.items() if k != "steps" and found.get(k) != v]
-    if differ:
-        raise ValueError(
-            f"The checkpoint in {path.parent.name} is of other parameters ({'; '.join(differ)}): give the run another "
-            "folder, or delete the checkpoint to begin again."
-        )
-    if saved["step"] > config.steps:
-        raise ValueError(
-            f"The checkpoint in {path.parent.name} has {saved['step']} steps, more than the {config.steps} asked for."
-        )
-    state.step = saved["step"]
-    for name in ("generator", "discriminator", "generator_optimiser", "discriminator_optimiser"):
-        getattr(state, name).load_state_dict(saved[name])
-    return cast(list[dict[str, float]], saved["history"])
-
-
-def save_generator(generator: Generator, path: str | Path, config: TrainingConfig) -> None:
-    """Write the generator's weights as safetensors, its shape in the metadata."""
-    shape = {"latent": str(config.latent), "width": str(config.width), "seed": str(config.seed)}
-    write_tensors(path, generator.state_dict(), shape)
-
-
-def _save_checkpoint(state: TrainingState, config: TrainingConfig, history: list[Any], path: Path) -> None:
-    names = ("generator", "discriminator", "generator_optimiser", "discriminator_optimiser")
-    saved = {name: getattr(state, name).state_dict() for name in names}
-    with replacing(path) as temporary:
-        torch.save({**saved, "step": state.step, "config": asdict(config), "history": history}, temporary)
 
 
 def _write_samples(state: TrainingState, latents: Tensor, folder: Path) -> None:

@@ -11,8 +11,10 @@ from torch import nn
 
 import centroidlib as cl
 from centroidlib import evaluation
-from centroidlib.evaluation import InceptionFeatures, cached_features, images_digest, load_lpips
-from centroidlib.training import TrainingConfig, save_generator, start
+from centroidlib.checkpoints import save_generator
+from centroidlib.evaluation import InceptionFeatures, cached_features, load_lpips
+from centroidlib.images import images_digest
+from centroidlib.training import TrainingConfig, start
 
 FACES = Path(__file__).parents[2] / "shared" / "data" / "celeba10k.zip"
 ENTRY = {"value", "low", "high", "interval", "floor", "value_at_floor_n", "n_real", "n_fake", "seen_by_loss", "better"}
@@ -168,7 +170,7 @@ def test_sampling_is_in_eval_mode_and_leaves_the_generator_as_it_was(generator, 
 
 
 def test_a_generator_is_read_as_it_was_written(generator, tmp_path):
-    save_generator(generator, tmp_path / "generator.safetensors", SMALL)
+    save_generator(generator, tmp_path / "generator.safetensors")
     found = cl.load_generator(tmp_path / "generator.safetensors")
     assert not found.training
     assert found.latent == 8
@@ -178,7 +180,7 @@ def test_a_generator_is_read_as_it_was_written(generator, tmp_path):
 @pytest.mark.parametrize("content", ["cut", "text", "empty", "centroid"])
 def test_a_damaged_generator_is_named(generator, tmp_path, content, stats):
     path = tmp_path / "generator.safetensors"
-    save_generator(generator, path, SMALL)
+    save_generator(generator, path)
     if content == "centroid":
         stats.save(path)
     else:

@@ -201,7 +201,7 @@ def test_a_continued_run_equals_an_uninterrupted_one_bit_for_bit(images, phi, st
     assert np.array_equal(*(generator_bytes(tmp_path / n) for n in ("whole", "parts")))
     saved = [torch.load(tmp_path / n / "checkpoint.pt", weights_only=True) for n in ("whole", "parts")]
     for name in ("discriminator", "generator_optimiser", "discriminator_optimiser"):
-        torch.testing.assert_close(saved[0][name], saved[1][name], rtol=0, atol=0)
+        torch.testing.assert_close(saved[0]["parts"][name], saved[1]["parts"][name], rtol=0, atol=0)
 
 
 def generator_bytes(folder):
@@ -252,14 +252,12 @@ def test_a_checkpoint_of_another_run_is_refused(images, phi, stats, tmp_path, ch
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
-def test_a_checkpoint_older_than_a_parameter_had_its_default(images, phi, stats, tmp_path):
+def test_a_checkpoint_of_other_images_or_another_centroid_is_refused(images, phi, stats, tmp_path):
     cl.train(images, TINY, tmp_path, phi, stats)
-    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    del saved["config"]["centroid_samples"]
-    torch.save(saved, tmp_path / "checkpoint.pt")
-    with pytest.raises(ValueError, match="centroid_samples = 0 there, 2 asked for"):
-        cl.train(images, dataclasses.replace(TINY, centroid_samples=2), tmp_path, phi, stats)
-    assert cl.train(images, dataclasses.replace(TINY, steps=7), tmp_path, phi, stats)["step"].iloc[-1] == 7
+    with pytest.raises(ValueError, match=r"other parameters \(images = "):
+        cl.train(images[:-1], TINY, tmp_path, phi, stats)
+    with pytest.raises(ValueError, match=r"phi = .* there, 'another' asked for; reference_distance = "):
+        cl.train(images, TINY, tmp_path, phi, dataclasses.replace(stats, fingerprint="another", reference_distance=1.0))
 
 
 @pytest.mark.parametrize("content", ["cut", "text", "empty", "other"])
@@ -287,7 +285,7 @@ def test_a_diverged_run_stops_in_a_sentence_and_keeps_its_checkpoint(images, phi
         cl.train(images, TINY, tmp_path, phi, stats, samples_every=2)
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert saved["step"] == 2
-    assert all(torch.isfinite(w).all() for w in saved["generator"].values())
+    assert all(torch.isfinite(w).all() for w in saved["parts"]["generator"].values())
     assert not (tmp_path / "generator.safetensors").exists()
 
 
@@ -304,7 +302,7 @@ def test_weights_that_are_lost_after_a_finite_loss_are_not_saved(images, phi, st
     with pytest.raises(FloatingPointError, match=r"Step [45]: "):
         cl.train(images, TINY, tmp_path, phi, stats, samples_every=2)
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert all(torch.isfinite(w).all() for w in saved["generator"].values())
+    assert all(torch.isfinite(w).all() for w in saved["parts"]["generator"].values())
 
 
 def test_a_huge_learning_rate_stops_in_a_sentence(images, phi, stats, tmp_path):

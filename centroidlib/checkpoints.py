@@ -1,0 +1,80 @@
+"""What training leaves on disk: checkpoints to continue from, and generators to use."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import safetensors
+import torch
+from safetensors.torch import load_file
+
+from centroidlib._files import replacing, write_tensors
+from centroidlib.models import Generator
+
+History = list[dict[str, float]]
+
+
+def save_checkpoint(path: Path, parts: Mapping[str, Any], step: int, parameters: Mapping[str, Any], history: History) -> None:
+    """Write all that a run needs to continue.
+
+    Args:
+        path: the file; what stood there is replaced once the new one is whole.
+        parts: networks and optimisers by name.
+        step: steps taken.
+        parameters: what the run was trained with and on; a run that differs in any is refused when it loads.
+        history: the rows so far.
+    """
+    saved = {name: part.state_dict() for name, part in parts.items()}
+    with replacing(path) as temporary:
+        torch.save({"parts": saved, "step": step, "parameters": dict(parameters), "history": history}, temporary)
+
+
+def load_checkpoint(path: Path, parts: Mapping[str, Any], steps: int, parameters: Mapping[str, Any]) -> tuple[int, History]:
+    """Bring `parts` to the checkpoint at `path`; returns its step and history, 0 and nothing where there is none.
+
+    Tensors and plain values only are read: no pickled code is executed.
+
+    Raises:
+        ValueError: the checkpoint is damaged, of other parameters, or has taken more than `steps`.
+    """
+    if not path.is_file():
+        return 0, []
+    folder = path.parent.name
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        found, taken, states = dict(saved["parameters"]), int(saved["step"]), dict(saved["parts"])
+        history = cast(History, saved["history"])
+    except Exception as error:  # torch.load raises a dozen kinds on a damaged file
+        raise ValueError(f"The checkpoint {path.name} in {folder} is damaged: delete it to begin again.") from error
+    differ = [f"{k} = {found.get(k)!r} there, {v!r} asked for" for k, v in parameters.items() if found.get(k) != v]
+    if differ:
+        raise ValueError(
+            f"The checkpoint in {folder} is of other parameters ({'; '.join(differ)}): give the run another folder, or "
+            "delete the checkpoint to begin again."
+        )
+    if taken > steps:
+        raise ValueError(f"The checkpoint in {folder} has {taken} steps, more than the {steps} asked for.")
+    for name, part in parts.items():
+        part.load_state_dict(states[name])
+    return taken, history
+
+
+def save_generator(generator: Generator, path: str | Path) -> None:
+    """Write the generator's weights as safetensors, its shape in the metadata."""
+    write_tensors(path, generator.state_dict(), {"latent": str(generator.latent), "width": str(generator.width)})
+
+
+def load_generator(path: str | Path) -> Generator:
+    """The generator that `save_generator` wrote, in eval mode on the CPU.
+
+    Raises:
+        ValueError: the file is damaged or holds something else.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            shape = file.metadata()
+        generator = Generator(int(shape["latent"]), int(shape["width"]))
+        generator.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
+    except (safetensors.SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{Path(path).name} is no generator of this library, or damaged: train it again.") from error
+    return generator.eval()
