@@ -12,9 +12,10 @@ import nbformat
 import pytest
 import yaml
 
-from centroidlib import batch
 from centroidlib._files import sha256
-from centroidlib.batch import BatchError, declared_parameters, is_done, main, plan
+from centroidlib.batch import BatchError, declared_parameters, execution, is_done, plan
+from centroidlib.batch import __main__ as command
+from centroidlib.batch.__main__ import main
 from centroidlib.runs import read_record
 
 # What a notebook does of centroidlib.runs.Run, without importing torch.
@@ -333,7 +334,7 @@ def test_a_setting_without_a_value_is_refused(project, capsys):
 
 
 def test_a_dry_run_lists_everything_and_runs_nothing(project, capsys, monkeypatch):
-    monkeypatch.setattr(batch, "execute", None)
+    monkeypatch.setattr(command, "execute", None)
     assert main([str(write_batch(project)), "--dry-run", "--set", "steps=4", "seed=2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines] == ["01_first", "baseline_seed2/02_run", "centroid_seed2/02_run", "03_last"]
@@ -423,7 +424,7 @@ def test_the_sources_are_as_they_were(executed):
 
 
 def test_a_second_run_skips_what_is_done(done, capsys, monkeypatch):
-    monkeypatch.setattr(batch, "execute", None)
+    monkeypatch.setattr(command, "execute", None)
     assert main([str(done / "notebooks" / "small.yml")]) == 0
     out = capsys.readouterr().out
     assert re.findall(r"(\S+): done before, skipped", out) == EVERYTHING
@@ -524,10 +525,10 @@ def test_a_notebook_edited_while_it_ran_runs_again(project, monkeypatch):
         Path(rest[0]).write_text(Path(source).read_text())
         write_notebook(Path(source), FIRST + "\nnew = 1")
 
-    monkeypatch.setattr(batch, "execute_notebook", execute_and_edit)
+    monkeypatch.setattr(execution, "execute_notebook", execute_and_edit)
     (stage,) = plan(file, {})
     before = sha256(stage.notebook)
-    batch.execute(stage)
+    execution.execute(stage)
     assert read_record(stage.folder)["stages"]["01_first"]["notebook"] == before
     assert not is_done(stage)
 

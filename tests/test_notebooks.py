@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from centroidlib.batch import is_done, main, plan
+from centroidlib.batch import is_done, plan
+from centroidlib.batch.__main__ import main
 from centroidlib.runs import read_record
 
 ROOT = Path(__file__).parents[1]

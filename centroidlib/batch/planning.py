@@ -1,18 +1,9 @@
-"""Batches of notebooks over papermill: read a batch file, check it, execute what is not done.
+"""Reading a batch file, and checking it before anything runs."""
 
-python -m centroidlib.batch FILE.yml [--set name=value ...] [--dry-run]
-"""
-
-import argparse
 import ast
 import difflib
-import json
 import math
-import os
 import re
-import sys
-import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +11,8 @@ from typing import Any
 
 import nbformat
 import yaml
-from jupyter_client.kernelspec import NoSuchKernel
-from papermill.exceptions import PapermillExecutionError
-from papermill.execute import execute_notebook
 
-from centroidlib._files import replacing, sha256
-from centroidlib.runs import folder_name, project_root, read_record, write_record
+from centroidlib.runs import folder_name, project_root
 
 Scalar = bool | int | float | str
 KEYS = ("notebooks", "parameters", "arms", "seeds")
@@ -156,115 +143,6 @@ def plan(file: Path, settings: Mapping[str, Scalar]) -> list[Stage]:
     return before + runs + after
 
 
-def execute(stage: Stage) -> None:
-    """Run one stage through papermill; the executed notebook lies in the stage's folder.
-
-    Raises:
-        BatchError: a cell failed (its notebook is kept beside the last good one, as `<name>.failed.ipynb`), the
-            kernel died, or the notebook noted no result.
-    """
-    target, root, source = stage.folder / stage.notebook.name, project_root(stage.notebook.parent), sha256(stage.notebook)
-    failed = target.with_suffix(".failed.ipynb")
-    try:
-        with replacing(target) as temporary:
-            try:
-                # A kernel in a batch must not take itself for one that a person watches.
-                os.environ.pop("JPY_SESSION_NAME", None)
-                execute_notebook(
-                    str(stage.notebook).replace("{", "{{").replace("}", "}}"),
-                    str(temporary).replace("{", "{{").replace("}", "}}"),
-                    stage.parameters,
-                    kernel_name="python3",
-                    cwd=str(root),
-                    progress_bar=False,
-                    log_output=False,
-                    # A busy kernel logs as an error that its own shutdown interrupts it.
-                    extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
-                )
-            except PapermillExecutionError:
-                _clean(temporary, root)
-                os.replace(temporary, failed)
-                raise
-            _clean(temporary, root)
-    except PapermillExecutionError as error:
-        sentence = _without_machine_paths(f"{error.ename}: {error.evalue}", root)
-        raise BatchError(
-            f"{stage.label} failed, and the batch has stopped.\n{sentence}\nThe traceback stands in "
-            f"{failed.relative_to(root)}; finished stages are kept and are not run again."
-        ) from error
-    except (RuntimeError, NoSuchKernel) as error:
-        raise BatchError(
-            f"{stage.label} failed, and the batch has stopped: its kernel died or did not start ({error}). Was there too little "
-            "memory? Finished stages are kept and are not run again."
-        ) from error
-    failed.unlink(missing_ok=True)
-    record = read_record(stage.folder)
-    if stage.name not in record.get("stages", {}):
-        raise BatchError(f"{stage.label} ran to its end but left no record: its last cell must call run.finish(...).")
-    record["stages"][stage.name]["notebook"] = source
-    write_record(stage.folder, record)
-
-
-def is_done(stage: Stage) -> bool:
-    """Whether the record says that this notebook ran to its end, with these parameters and today's inputs and outputs."""
-    record = read_record(stage.folder).get("stages", {}).get(stage.name, {})
-    wanted = declared_parameters(stage.notebook) | stage.parameters
-    return (
-        bool(record)
-        and record.get("notebook") == sha256(stage.notebook)
-        and record["parameters"] == wanted
-        and (stage.folder / stage.notebook.name).is_file()
-        and all(_same(stage.folder / name, digest) for name, digest in record["outputs"].items())
-        and all(_same(stage.folder.parent / name, digest) for name, digest in record["inputs"].items())
-    )
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command line: 0 when every stage is done, 1 when one failed, 2 when the batch is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m centroidlib.batch", description=__doc__.splitlines()[0])
-    parser.add_argument("file", type=Path, metavar="FILE.yml", help="the batch file")
-    parser.add_argument("--set", nargs="+", default=[], action="extend", metavar="name=value", dest="settings",
-                        help="parameters that win over the file's; seed=N replaces its seeds")  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="list the notebooks and parameters, run nothing")
-    chosen = parser.parse_args(arguments)
-    try:
-        stages = plan(chosen.file, _settings(chosen.settings))
-    except BatchError as error:
-        print(error, file=sys.stderr)
-        return 2
-    if chosen.dry_run:
-        for stage in stages:
-            parameters = declared_parameters(stage.notebook) | stage.parameters
-            print(stage.label, *(f"{name}={value}" for name, value in parameters.items()), sep="  ")
-        return 0
-    root, results = project_root(chosen.file.parent), stages[0].folder.parent
-    for number, stage in enumerate(stages, 1):
-        head = f"[{number}/{len(stages)}] {stage.label}"
-        began = time.perf_counter()
-        try:
-            if is_done(stage):
-                print(f"{head}: done before, skipped", flush=True)
-                continue
-            print(f"{head} …", flush=True)
-            execute(stage)
-        except (ValueError, OSError) as error:
-            print(error, file=sys.stderr)
-            return 1
-        print(f"{head}: {time.perf_counter() - began:.0f} s", flush=True)
-    _show(results, root)
-    return 0
-
-
-def _show(results: Path, root: Path) -> None:
-    """The comparison, where there is one, and where the notebooks and figures lie."""
-    for table in sorted(results.glob("*/table.md")):
-        print("\n" + table.read_text(encoding="utf-8").strip())
-    print(f"\nExecuted notebooks and figures, in {results.relative_to(root)}/:")
-    for folder in sorted(p for p in results.iterdir() if p.is_dir()):
-        names = sorted(p.name for p in folder.iterdir() if p.suffix in (".ipynb", ".png"))
-        print(f"  {folder.name}/  {'  '.join(names)}")
-
-
 def _read(file: Path) -> dict[str, Any]:
     try:
         batch = yaml.load(file.read_text(encoding="utf-8"), _Loader)
@@ -290,7 +168,12 @@ def _read(file: Path) -> dict[str, Any]:
     return batch
 
 
-def _settings(pairs: list[str]) -> dict[str, Scalar]:
+def read_settings(pairs: list[str]) -> dict[str, Scalar]:
+    """Values of --set: name=value pairs, each value read as YAML.
+
+    Raises:
+        BatchError: a pair without an equals sign.
+    """
     settings = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
@@ -321,31 +204,6 @@ def _typed(name: str, value: Any, default: Scalar, where: str) -> Scalar:
     return wanted(value)
 
 
-def _same(path: Path, digest: str) -> bool:
-    return path.is_file() and sha256(path) == digest
-
-
 def _nearest(name: str, names: Any) -> str:
     close = difflib.get_close_matches(name, names, 1)
     return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _clean(path: Path, root: Path) -> None:
-    """Take machine paths out of an executed notebook."""
-    notebook = nbformat.read(path, as_version=4)
-    for key in ("input_path", "output_path"):
-        notebook.metadata.get("papermill", {}).pop(key, None)
-    path.write_text(_without_machine_paths(nbformat.writes(notebook), root), encoding="utf-8")
-
-
-def _without_machine_paths(text: str, root: Path) -> str:
-    """Text, or a notebook's JSON, in which paths count from the project's root, the environment's or the home folder."""
-    folders = {str(root), sys.prefix, str(Path.home()), tempfile.gettempdir()} - {os.sep}
-    for folder in sorted(folders, key=len, reverse=True):
-        for written in {folder, json.dumps(folder, ensure_ascii=False)[1:-1]}:
-            text = re.sub(re.escape(written) + r"(/|(?![\w.-]))", lambda match: "" if match[1] else ".", text)
-    return text
-
-
-if __name__ == "__main__":
-    sys.exit(main())
