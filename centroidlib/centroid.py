@@ -13,8 +13,9 @@ import safetensors
 import torch
 from torch import Tensor, nn
 
-from centroidlib._files import track, write_tensors
+from centroidlib._files import cache_folder, track, write_tensors
 from centroidlib.features import device_of, fingerprint, in_batches
+from centroidlib.images import images_digest
 
 SPOOL_AT_MOST = 4 << 30  # bytes of features kept between the two sums
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -30,10 +31,11 @@ class CentroidStats:
         count: N, the number of images.
         floor: the real images' own centroid loss, half their mean absolute deviation from d_ref.
         outside: share of real images further than d_ref from c, 0 to 1.
-        halves_offset: distance between the centroids of two halves (even and odd images) over d_ref: the least
-            centre offset that a generator could be asked for.
+        halves_offset: distance between the centroids of two halves (even and odd images) over d_ref, about
+            what a generator of the same distribution would show.
         quantiles: the distances at `QUANTILES`, float64 (7,).
         fingerprint: which Φ this was computed with.
+        images: which images, as `images_digest` tells them apart.
     """
 
     centroid: Tensor
@@ -44,6 +46,7 @@ class CentroidStats:
     halves_offset: float
     quantiles: Tensor
     fingerprint: str
+    images: str
 
     def to(self, device: torch.device | str) -> "CentroidStats":
         """The same statistics with the centroid on `device`."""
@@ -59,20 +62,21 @@ class CentroidStats:
             "halves_offset": self.halves_offset,
             "quantile_levels": QUANTILES,
         }
-        metadata = {"fingerprint": self.fingerprint, "numbers": json.dumps(numbers)}
+        metadata = {"fingerprint": self.fingerprint, "images": self.images, "numbers": json.dumps(numbers)}
         write_tensors(path, {"centroid": self.centroid, "quantiles": self.quantiles}, metadata)
 
     @classmethod
-    def load(cls, path: str | Path, phi: nn.Module | None = None) -> "CentroidStats":
+    def load(cls, path: str | Path, phi: nn.Module | None = None, images: Tensor | None = None) -> "CentroidStats":
         """Read what `save` wrote.
 
         Args:
             path: the safetensors file.
             phi: the Φ about to be used with it; None skips the check (to plot, never to train).
+            images: the images about to be used with it, uint8; None skips the check.
 
         Raises:
             FileNotFoundError: there is no such file.
-            ValueError: the file is damaged, or its centroid was made with another Φ.
+            ValueError: the file is damaged, or its centroid was made with another Φ or of other images.
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"There is no centroid at {path}: compute it first (01_centroid.ipynb does).")
@@ -89,6 +93,7 @@ class CentroidStats:
                     halves_offset=float(numbers["halves_offset"]),
                     quantiles=file.get_tensor("quantiles"),
                     fingerprint=metadata["fingerprint"],
+                    images=metadata["images"],
                 )
         except (safetensors.SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is no centroid of this library, or damaged: compute it again.") from error
@@ -96,6 +101,11 @@ class CentroidStats:
             raise ValueError(
                 f"The centroid in {path} was made with another Φ (fingerprint {stats.fingerprint}) than the one in "
                 f"use ({found}: {phi.extra_repr()}): compute the centroid again with this Φ, or use that one."
+            )
+        if images is not None and images_digest(images) != stats.images:
+            raise ValueError(
+                f"The centroid in {path} was made of {stats.count:,} other images than the {len(images):,} in use: compute it "
+                "again of these, or give the source, count, crop and resize that it was made with."
             )
         return stats
 
@@ -122,7 +132,8 @@ def compute_centroid(images: Tensor, phi: nn.Module, batch_size: int = 64) -> Ce
         batches = in_batches(images, phi, batch_size)
         yield from track(batches, label, -(-len(images) // batch_size))
 
-    with tempfile.TemporaryDirectory(prefix="centroid-") as folder:
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="centroid-", dir=cache_folder()) as folder:
         spool: np.memmap | None = None
         seen = 0
         even, odd = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(2))
@@ -156,7 +167,7 @@ def compute_centroid(images: Tensor, phi: nn.Module, batch_size: int = 64) -> Ce
     apart = torch.linalg.vector_norm(even / (seen - seen // 2) - odd / (seen // 2))
     excess = (distances - reference_distance).clamp(min=0)
     return CentroidStats(
-        centroid=centroid.float(),
+        centroid=centroid.float().cpu(),
         reference_distance=reference_distance,
         count=seen,
         floor=float(excess.mean()),
@@ -164,6 +175,7 @@ def compute_centroid(images: Tensor, phi: nn.Module, batch_size: int = 64) -> Ce
         halves_offset=float(apart) / reference_distance,
         quantiles=torch.quantile(distances[: 1 << 24], torch.tensor(QUANTILES, dtype=torch.float64)),
         fingerprint=fingerprint(phi),
+        images=images_digest(images),
     )
 
 

@@ -151,17 +151,18 @@ def lpips_of_pairs(images: Tensor, pairs: Tensor, net: str, batch_size: int = 64
 
 
 def measure_real(
-    real: Tensor, stats: CentroidStats, spaces: list[Space], lpips: str = "", pairs: int = 5_000
+    real: Tensor, stats: CentroidStats, spaces: list[Space], samples: int, lpips: str = "", pairs: int = 5_000
 ) -> dict[str, dict[str, float]]:
     """What real images (uint8, N) score against each other: the floor of every metric.
 
-    Fréchet distance, precision and recall between disjoint random halves; LPIPS of disjoint pairs; the share
-    inside d_ref; the centre's offset between halves. Each with `floor` and the `n` it was measured at. The
-    features stay in the cache for `measure_generated`.
+    Fréchet distance, precision and recall between disjoint random halves, of at most `samples` images each; LPIPS of
+    disjoint pairs; the share inside d_ref; the centre's offset between halves. Each with `floor` and the `n` it was
+    measured at. The features stay in the cache for `measure_generated`.
     """
     floors: dict[str, dict[str, float]] = {}
     for space in spaces:
-        first, second = _halves(cached_features(real, space.network, f"real images, {space.name}"))
+        halves = _halves(cached_features(real, space.network, f"real images, {space.name}"))
+        first, second = (half[: min(samples, len(real) // 2)] for half in halves)
         floors[space.name] = {"floor": frechet_distance(first, second), "n": len(first)}
         near = (first[:NEIGHBOURS_AT_MOST], second[:NEIGHBOURS_AT_MOST])
         precision, recall = precision_recall(*near)
@@ -215,9 +216,9 @@ def measure_generated(
     for space in spaces:
         real_features = cached_features(real, space.network, f"real images, {space.name}")
         features = features_of(chosen, space.network, f"generated images, {space.name}")
-        half = _halves(real_features)[0]
-        n = min(len(half), len(features))
-        at_floor = frechet_distance(half, features[:n]) if n == len(half) else None
+        n = int(floors[space.name]["n"])
+        half = _halves(real_features)[0][:n]
+        at_floor = frechet_distance(half, features[:n]) if n <= len(features) else None
         value = frechet_distance(real_features, features)
         note(space.name, value, "lower", len(chosen), len(real), space.seen_by_loss, value_at_floor_n=at_floor)
         near = (half[:NEIGHBOURS_AT_MOST], features[:NEIGHBOURS_AT_MOST])

@@ -92,7 +92,8 @@ class VGG16Features(nn.Module):
         return self
 
     def extra_repr(self) -> str:  # noqa: D102
-        return f"layer={self.layer}, pool={self.pool}, resize={self.resize}"
+        precision = "" if self.precision == "float32" else f", precision={self.precision}"
+        return f"layer={self.layer}, pool={self.pool}, resize={self.resize}{precision}"
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():

@@ -38,7 +38,7 @@ def folder_name(stage: str, parameters: Mapping[str, Any]) -> str:
 
 
 class Run:
-    """The folder results/<batch>/<run>/ that a notebook works in, locked until its kernel ends.
+    """The folder results/<batch>/<run>/ that a notebook works in, locked until the stage is finished or its kernel ends.
 
     Args:
         stage: the notebook's name without its ending, `02_train`.
@@ -59,6 +59,7 @@ class Run:
         self.folder = self.batch / folder_name(stage, self.parameters)
         self.folder.mkdir(parents=True, exist_ok=True)
         _lock(self.folder)
+        self._made_with = versions()  # now: the code may change while the kernel runs
         read_record(self.folder)  # a damaged one is known before any work
         self._inputs: dict[str, str] = {}
         self._began = time.perf_counter()
@@ -99,13 +100,15 @@ class Run:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform != "darwin" else 1 << 30)
         record.setdefault("stages", {})[self.stage] = {
             "parameters": self.parameters,
-            "made_with": versions(),
+            "made_with": self._made_with,
             "seconds": round(time.perf_counter() - self._began, 1),
             "peak_memory_gb": round(peak, 2),
             "inputs": self._inputs,
             "outputs": {name: sha256(self.folder / name) for name in outputs},
         }
         write_record(self.folder, record)
+        if self.folder in _held:
+            os.close(_held.pop(self.folder))
 
 
 def read_record(folder: Path) -> dict[str, Any]:

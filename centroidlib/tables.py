@@ -28,7 +28,7 @@ def evaluated_runs(batch: Path) -> list[str]:
 
 
 def collect(folders: Sequence[Path]) -> pd.DataFrame:
-    """One row a run: its parameters, then the metrics, each with `_low`, `_high` and `_floor`.
+    """One row a run: its parameters, then the metrics, each with `_low`, `_high`, `_floor` and `_seen_by_loss`.
 
     Raises:
         ValueError: the runs were measured under different protocols.
@@ -43,7 +43,7 @@ def collect(folders: Sequence[Path]) -> pd.DataFrame:
             row |= {k: v for k, v in stage["parameters"].items() if k not in row}
         for name, entry in measured["metrics"].items():
             row[name] = entry["value"]
-            row |= {f"{name}_{part}": entry[part] for part in ("low", "high", "floor")}
+            row |= {f"{name}_{part}": entry[part] for part in ("low", "high", "floor", "seen_by_loss")}
         rows.append(row | {"n_real": measured["protocol"]["n_real"], "n_fake": measured["protocol"]["n_fake"]})
     if len(set(protocols.values())) > 1:
         listed = ", ".join(f"{name}: {digest}" for name, digest in protocols.items())
@@ -106,13 +106,18 @@ def table1(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
     body = [["metric", *arms, "real images", ""]]
     for name, way in better.items():
         values = [_spread(rows[rows["arm"] == arm], name) for arm in arms]
-        body.append([f"`{name}`", *values, _number(first[f"{name}_floor"]), ARROWS[way]])
+        seen = "; seen by the loss" if first[f"{name}_seen_by_loss"] else ""
+        body.append([f"`{name}`", *values, _number(first[f"{name}_floor"]), ARROWS[way] + seen])
     strengths = "; ".join(f"{a}: λ = {float(rows.loc[rows['arm'] == a, 'lambda_'].iloc[0]):g}" for a in arms)
-    unit = "units of d_ref" if first["unit"] == "d_ref" else "raw distances"
+    unit = "distances in units of d_ref" if first["unit"] == "d_ref" else "raw distances"
+    samples, noise = first.get("centroid_samples", 0), first.get("instance_noise", 0)
+    extras = f"; Eq. 3 over {samples} of the {first['batch_size']} images" if samples else ""
+    extras += f"; instance noise {noise:g} on what D sees, which the paper has not" if noise else ""
     caption = (
         f"Measured with {first['n_fake']:,} generated and {first['n_real']:,} real images of `{first['source']}`, after "
         f"{first['steps']:,} steps at batch {first['batch_size']}, width {first['width']}; Φ: VGG-16 layer {first['layer']}, "
-        f"weights {first['weights']}. {strengths}, on {unit}. “Real images” is the value of the real data against themselves."
+        f"weights {first['weights']}. {strengths}, on {unit}{extras}. "
+        "“Real images” is the value of the real data against themselves."
     )
     if "fid" not in better:
         space = next(iter(better))
@@ -151,7 +156,8 @@ def verdict(rows: pd.DataFrame, better: Mapping[str, str], baseline: str = "base
     for _, gap in paired_differences(away, list(better), baseline).iterrows():
         sign = -1 if better[gap["metric"]] == "higher" else 1
         what = "distance to the real images' value" if better[gap["metric"]] == "floor" else "value"
-        text = f"- **{gap['arm']}**, `{gap['metric']}`: {what} {gap['difference']:+.4g} against the baseline"
+        seen = " (seen by the loss)" if rows[f"{gap['metric']}_seen_by_loss"].any() else ""
+        text = f"- **{gap['arm']}**, `{gap['metric']}`{seen}: {what} {gap['difference']:+.4g} against the baseline"
         if gap["seeds"] < 2:
             word = (
                 "no difference" if gap["difference"] == 0 else "in its favour" if sign * gap["difference"] < 0 else "against it"

@@ -49,7 +49,7 @@ class TrainingConfig:
             raise ValueError(f"centroid_samples must be 0 (the whole batch) to {self.batch_size}, not {self.centroid_samples}.")
         if self.instance_noise < 0:
             raise ValueError(f"instance_noise is a standard deviation, 0 or above, not {self.instance_noise}.")
-        if self.lambda_ < 0:
+        if not 0 <= self.lambda_ < float("inf"):
             raise ValueError(f"lambda_ must be 0 (no centroid loss) or above, not {self.lambda_}.")
         if self.unit not in UNITS:
             raise ValueError(f"unit is 'raw' or 'd_ref', not {self.unit!r}.")
@@ -113,7 +113,7 @@ def start(config: TrainingConfig, device: torch.device | str = "cpu") -> Trainin
 
 
 def centroid_gradient(
-    fake: Tensor, phi: nn.Module, stats: CentroidStats, unit: str, chunk: int = 4
+    fake: Tensor, phi: nn.Module, stats: CentroidStats, unit: str, chunk: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Eq. 3 of a generated batch and its gradient at the images, exactly.
 
@@ -123,9 +123,8 @@ def centroid_gradient(
     Returns:
         The loss (), its gradient (B, 3, H, W) and the distances (B,).
     """
-    chunk = len(fake) if fake.is_cuda else chunk
     gradients, distances = [], []
-    for part in fake.detach().split(chunk):
+    for part in fake.detach().split(chunk or _chunk(fake)):
         images = part.requires_grad_()
         distances.append(centroid_distances(phi(images), stats))
         share = hinge(distances[-1], stats, unit).sum() / len(fake)
@@ -155,7 +154,7 @@ def train_step(
         config: λ, the unit of the distances.
         real: (B, 3, 64, 64) in [-1, 1].
         latents: (B, latent).
-        phi: Φ; not used where λ = 0.
+        phi: Φ; where λ = 0 it is only measured with, and may be None.
         stats: c and d_ref in Φ's space.
 
     Returns:
@@ -189,15 +188,19 @@ def train_step(
         "d_real": real_logits.detach().sigmoid().mean(),
         "d_fake": fake_logits.detach().sigmoid().mean(),
     }
+    chosen = fake[: config.centroid_samples or len(fake)]
     if config.lambda_ > 0:
         if phi is None or stats is None:
             raise ValueError("λ is above 0, so the centroid loss needs Φ and its centroid: pass phi and stats.")
-        chosen = fake[: config.centroid_samples or len(fake)]
         loss_centroid, pull, distances = centroid_gradient(chosen, phi, stats, config.unit)
-        seen["loss_centroid"] = loss_centroid
-        seen["outside"] = (distances > stats.reference_distance).float().mean()
+        seen |= {"loss_centroid": loss_centroid, "outside": (distances > stats.reference_distance).float().mean()}
         seen["gradient_ratio"] = config.lambda_ * pull.norm() / gradient.norm().clamp(min=1e-30)
         gradient[: len(pull)] += config.lambda_ * pull
+    elif phi is not None and stats is not None:
+        with torch.no_grad():
+            distances = torch.cat([centroid_distances(phi(part), stats) for part in chosen.split(_chunk(fake))])
+        seen["loss_centroid"] = hinge(distances, stats, config.unit).mean()
+        seen["outside"] = (distances > stats.reference_distance).float().mean()
     fake.backward(gradient)
     state.generator_optimiser.step()
     state.step += 1
@@ -239,6 +242,8 @@ def train(
     """
     if images.dtype != torch.uint8 or images.shape[1:] != (3, 64, 64):
         raise ValueError(f"Training takes uint8 images (N, 3, 64, 64), not {images.dtype} {tuple(images.shape)}.")
+    if min(history_every, samples_every) < 1:
+        raise ValueError(f"history_every and samples_every are steps, at least 1, not {history_every} and {samples_every}.")
     folder = Path(folder)
     state = start(config, device)
     parameters = {k: v for k, v in asdict(config).items() if k != "steps"} | {"images": images_digest(images)}
@@ -259,12 +264,11 @@ def train(
             real = torch.where(mirrored.to(device)[:, None, None, None], real.flip(3), real)
         rng = random_stream(config.seed, "latents", step)
         latents = draw_latents(config.batch_size, config.latent, rng).to(device)
-        seen = train_step(state, config, real, latents, phi, stats)
+        last = step + 1 == config.steps
+        looking = last or (step + 1) % history_every == 0
+        seen = train_step(state, config, real, latents, phi if looking or config.lambda_ > 0 else None, stats)
 
-        last = state.step == config.steps
-        if last or state.step % history_every == 0:
-            if config.lambda_ == 0 and phi is not None and stats is not None:
-                seen |= _centroid_loss_of_baseline(state, latents, phi, stats, config.unit)
+        if looking:
             row = {name: float(value) for name, value in seen.items()}
             _check_finite(row, state.step, folder)
             if stats is not None and "loss_centroid" in row:
@@ -290,17 +294,9 @@ def _write_samples(state: TrainingState, latents: Tensor, folder: Path) -> None:
         Image.fromarray(grid.permute(1, 2, 0).numpy()).save(temporary, "PNG")
 
 
-def _centroid_loss_of_baseline(
-    state: TrainingState, latents: Tensor, phi: nn.Module, stats: CentroidStats, unit: str
-) -> dict[str, Tensor]:
-    """What the centroid loss would have been, measured without a trace in the run (eval mode, no gradient)."""
-    state.generator.eval()
-    with torch.no_grad():
-        parts = state.generator(latents).split(len(latents) if latents.is_cuda else 4)
-        distances = torch.cat([centroid_distances(phi(part), stats) for part in parts])
-    state.generator.train()
-    outside = (distances > stats.reference_distance).float().mean()
-    return {"loss_centroid": hinge(distances, stats, unit).mean(), "outside": outside}
+def _chunk(images: Tensor) -> int:
+    """Images that Φ takes at a time: few on a CPU, whose caches they should fit, all on a GPU."""
+    return len(images) if images.is_cuda else 4
 
 
 def _weights(state: TrainingState) -> dict[str, Tensor]:

@@ -200,3 +200,12 @@ def test_features_that_are_not_vectors_are_refused():
     images = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
     with pytest.raises(ValueError, match=r"must map images \(B, 3, H, W\) to features \(B, d\)"):
         compute_centroid(images, nn.Identity())
+
+
+def test_a_centroid_of_other_images_is_refused(tmp_path):
+    images = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8)
+    phi = nn.Flatten()
+    compute_centroid(images, phi).save(tmp_path / "c.safetensors")
+    assert CentroidStats.load(tmp_path / "c.safetensors", phi=phi, images=images).count == 6
+    with pytest.raises(ValueError, match="made of 6 other images than the 5 in use"):
+        CentroidStats.load(tmp_path / "c.safetensors", phi=phi, images=images[:5])

@@ -252,7 +252,7 @@ def measured(tmp_path_factory):
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CENTROIDLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        floors = cl.measure_real(real, stats, spaces)
+        floors = cl.measure_real(real, stats, spaces, 20)
         entries = cl.measure_generated(fake, real, phi, stats, spaces, floors, 24)
     return real, fake, phi, stats, spaces, floors, entries
 
@@ -277,7 +277,7 @@ def test_values_are_those_of_the_metrics(measured):
     a, b = (cl.features_of(x, colours, "") for x in (real, fake[:24]))
     assert entries["fd_colours"]["value"] == pytest.approx(cl.frechet_distance(a, b), rel=1e-6)
     assert (entries["fd_colours"]["n_real"], entries["fd_colours"]["n_fake"]) == (60, 24)
-    assert entries["precision_colours"]["n_real"] == floors["precision_colours"]["n"] == 30
+    assert entries["precision_colours"]["n_real"] == floors["precision_colours"]["n"] == 20
     features = phi(cl.to_float(fake[:24])).double()
     distances = (features - stats.centroid.double()).norm(dim=1)
     assert entries["inside_d_ref"]["value"] == float((distances <= stats.reference_distance).double().mean())
@@ -287,10 +287,12 @@ def test_values_are_those_of_the_metrics(measured):
 
 def test_the_floors_value_is_measured_at_the_floors_n(measured):
     real, fake, phi, stats, spaces, floors, entries = measured
-    assert entries["fd_colours"]["value_at_floor_n"] is None  # 24 generated images, halves of 30
-    again = cl.measure_generated(fake, real, phi, stats, spaces, floors, 30)["fd_colours"]
-    assert again["value_at_floor_n"] > 0
-    assert again["value_at_floor_n"] != again["value"]
+    half = evaluation._halves(cl.features_of(real, Counted(), ""))[0][:20]
+    expected = cl.frechet_distance(half, cl.features_of(fake[:20], Counted(), ""))
+    assert entries["fd_colours"]["value_at_floor_n"] == pytest.approx(expected, rel=1e-6)
+    assert floors["fd_colours"]["n"] == 20
+    fewer = cl.measure_generated(fake, real, phi, stats, spaces, floors, 19)["fd_colours"]
+    assert fewer["value_at_floor_n"] is None
 
 
 def test_real_images_measured_as_generated_are_at_their_floors(measured):
@@ -311,7 +313,7 @@ def test_more_samples_than_generated_images_are_not_claimed(measured):
 
 def test_lpips_stands_beside_that_of_real_pairs(real_weights, measured):
     real, fake, phi, stats, *_ = measured
-    floors = cl.measure_real(real, stats, [], "alex", pairs=5000)
+    floors = cl.measure_real(real, stats, [], 20, "alex", pairs=5000)
     assert floors["lpips_alex"]["n"] == 30  # as many pairs as there are
     entry = cl.measure_generated(fake, real, phi, stats, [], floors, 5, "alex", pairs=12)["lpips_alex"]
     distances = cl.lpips_of_pairs(fake, cl.disjoint_pairs(30, 12), "alex")

@@ -410,3 +410,7 @@ def test_in_batches_applies_to_every_image_once(images):
     assert torch.equal(found, to_float(images).flatten(1))
     layer = nn.Linear(768, 1)
     assert not next(in_batches(images, nn.Sequential(nn.Flatten(), layer))).requires_grad
+
+
+def test_a_rough_phi_is_another_phi():
+    assert fingerprint(VGG16Features(2, "random")) != fingerprint(VGG16Features(2, "random", precision="bfloat16"))

@@ -149,6 +149,14 @@ def test_a_runs_folder_is_locked_against_others_but_not_against_itself(project):
     assert answer == "refused"
 
 
+def test_a_finished_stage_leaves_the_folder_to_other_kernels(project):
+    run = Run("02_train", PARAMETERS)
+    run.finish()
+    process, answer = in_another_process(LOCK, run.folder / ".lock")
+    process.communicate()
+    assert answer == "locked"
+
+
 def test_a_damaged_record_is_known_before_any_work(project):
     folder = project / "results" / "test" / "centroid_seed3"
     folder.mkdir(parents=True)

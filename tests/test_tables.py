@@ -90,7 +90,7 @@ def test_paired_differences_are_those_of_a_paired_t_interval(folders):
 def test_the_verdict_follows_the_interval(folders):
     rows, better = tables.collect(folders), {"fid": "lower", "recall": "higher", "lpips_alex": "floor"}
     words = tables.verdict(rows, better)
-    assert "`fid`: value -2.167 against the baseline (95 % interval -4.064 to -0.2695, 3 seeds): improved." in words
+    assert "`fid`: value -2.167 against the baseline (95 % interval -4.064 to -0.2694, 3 seeds): improved." in words
     assert "`recall`: value +0 against the baseline (95 % interval +0 to +0, 3 seeds): not distinguishable." in words
     assert "`lpips_alex`: distance to the real images' value -0.02167" in words
 

@@ -414,3 +414,9 @@ def test_instance_noise_is_on_all_that_d_sees_and_from_the_seed(images, phi, sta
         assert (after - before).std().item() == pytest.approx(0.5, rel=0.05)
         assert torch.equal(after, repeated)
     assert not torch.equal(noisy[1] - plain[1], noisy[2] - plain[2])
+
+
+def test_intervals_of_no_steps_are_refused(images, tmp_path):
+    for more in ({"history_every": 0}, {"samples_every": 0}):
+        with pytest.raises(ValueError, match="are steps, at least 1"):
+            cl.train(images, dataclasses.replace(TINY, lambda_=0.0), tmp_path, **more)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from centroidlib.batch.execution import execute, is_done
 from centroidlib.batch.planning import BatchError, declared_parameters, plan, read_settings
-from centroidlib.runs import project_root
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,7 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
             parameters = declared_parameters(stage.notebook) | stage.parameters
             print(stage.label, *(f"{name}={value}" for name, value in parameters.items()), sep="  ")
         return 0
-    root, results = project_root(chosen.file.parent), stages[0].folder.parent
+    results = stages[0].folder.parent
+    root = results.parent.parent
     for number, stage in enumerate(stages, 1):
         head = f"[{number}/{len(stages)}] {stage.label}"
         began = time.perf_counter()

@@ -100,6 +100,8 @@ def plan(file: Path, settings: Mapping[str, Scalar]) -> list[Stage]:
     """
     batch = _read(file)
     root = project_root(file.parent)
+    if not (root / "notebooks").is_dir():
+        root = project_root()  # the file lies outside the project, whoever runs it inside
     notebooks = [root / "notebooks" / f"{name}.ipynb" for name in batch["notebooks"]]
     declared = {notebook: declared_parameters(notebook) for notebook in notebooks}
     per_arm = {notebook: own for notebook, own in declared.items() if "arm" in own}
