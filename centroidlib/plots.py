@@ -26,7 +26,7 @@ def use_style() -> None:
     """Set the look of every figure that follows."""
     sns.set_theme(context="notebook", style="ticks", font_scale=0.9)
     plt.rcParams.update(
-        {"figure.dpi": 100, "savefig.dpi": 150, "savefig.bbox": "tight", "axes.titlesize": "medium", "axes.titlelocation": "left",
+        {"figure.dpi": 100, "savefig.dpi": 120, "savefig.bbox": "tight", "axes.titlesize": "medium", "axes.titlelocation": "left",
          "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "figure.constrained_layout.use": True}
     )  # fmt: skip
 
@@ -39,7 +39,7 @@ def arm_colour(arm: str) -> str:
 def figure_images(images: Tensor, title: str, columns: int = 8) -> Figure:
     """A grid of uint8 images (N, 3, H, W)."""
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(8, 8 * rows / columns + 0.4), squeeze=False, layout="none")
+    figure, axes = plt.subplots(rows, columns, figsize=(0.68 * columns, 0.68 * rows + 0.4), squeeze=False, layout="none")
     for ax, image in zip(axes.flat, images, strict=False):
         ax.imshow(image.permute(1, 2, 0).numpy(), interpolation="lanczos")
     for ax in axes.flat:
