@@ -178,7 +178,7 @@ def test_what_is_committed_holds_no_machine_paths(committed):
 
 
 def test_machine_paths_would_be_found():
-    for text in ("see /home/me/x", '"/tmp/ipykernel_12/3.py:4"', "(/root/.cache/a)", "\\n/work/main/results"):
+    for text in ("see /home/me/x", '"/tmp/ipykernel_12/3.py:4"', "(/root/.cache/a)", "\\n/opt/project/results"):
         assert machine_path(text)
     for text in ("results/tmp/x", "https://host/root/x", "and/or"):
         assert not machine_path(text)
