@@ -3,15 +3,18 @@
 from centroidlib.centroid import CentroidStats, compute_centroid
 from centroidlib.checkpoints import load_generator
 from centroidlib.evaluation import (
-    disjoint_pairs,
     features_of,
     generate_images,
+    generated,
     load_lpips,
-    lpips_of_pairs,
-    measure_generated,
+    load_statistics,
+    measure,
     measure_real,
     metric_spaces,
+    observe,
+    observe_images,
     protocol_of,
+    save_statistics,
     write_metrics,
 )
 from centroidlib.faces import FACTORS, draw_faces
@@ -24,7 +27,16 @@ from centroidlib.losses import (
     discriminator_loss,
     generator_loss,
 )
-from centroidlib.metrics import effective_rank, frechet_distance, precision_recall
+from centroidlib.metrics import (
+    density_coverage,
+    effective_rank,
+    fit_gaussian,
+    frechet_distance,
+    gaussian_distance,
+    kernel_distance,
+    nearest_distances,
+    precision_recall,
+)
 from centroidlib.models import Discriminator, Generator
 from centroidlib.runs import Run
 from centroidlib.training import TrainingConfig, train, train_step
@@ -41,24 +53,32 @@ __all__ = [
     "centroid_distances",
     "centroid_loss",
     "compute_centroid",
+    "density_coverage",
     "discriminator_loss",
-    "disjoint_pairs",
     "draw_faces",
     "effective_rank",
     "features_of",
     "fingerprint",
+    "fit_gaussian",
     "frechet_distance",
+    "gaussian_distance",
     "generate_images",
+    "generated",
     "generator_loss",
+    "kernel_distance",
     "load_generator",
     "load_images",
     "load_lpips",
-    "lpips_of_pairs",
-    "measure_generated",
+    "load_statistics",
+    "measure",
     "measure_real",
     "metric_spaces",
+    "nearest_distances",
+    "observe",
+    "observe_images",
     "precision_recall",
     "protocol_of",
+    "save_statistics",
     "to_float",
     "to_uint8",
     "train",

@@ -87,6 +87,11 @@ class VGG16Features(nn.Module):
         source = {"IMAGENET1K_V1": "vgg16", "IMAGENET1K_FEATURES": "vgg16_oxford", "random": "vgg16_random"}
         return f"{source[self.weights]}_{layer_name(self.layer)}"
 
+    @property
+    def channels(self) -> int:
+        """Channels of the last layer's maps, d of the pooled features (layers 1 to 31)."""
+        return [module.out_channels for module in self.layers if isinstance(module, nn.Conv2d)][-1]
+
     def train(self, mode: bool = True) -> "VGG16Features":
         """Stay in eval mode, whatever the owner does: Φ is frozen."""
         return self

@@ -48,7 +48,7 @@ class _Source:
 
 def load_images(
     source: str | Path,
-    size: int = 64,
+    size: int | None = 64,
     *,
     count: int | None = None,
     crop: float = 1.0,
@@ -58,7 +58,7 @@ def load_images(
     seed: int = 0,
     root: str | Path = "data",
 ) -> Tensor:
-    """Images as uint8 (N, 3, size, size) in 0 to 255.
+    """Images as uint8 (N, 3, size, size) in 0 to 255, or (N, 3, H, W) as they are with `size` None.
 
     A centre square is cut from every image and resized with antialiasing; grey images get three equal
     channels. What was decoded once is kept in the cache folder ($CENTROIDLIB_CACHE, by default
@@ -67,7 +67,7 @@ def load_images(
     Args:
         source: a folder (searched with its subfolders) or a zip of jpg, png and webp images; `synthetic`
             (drawn faces); `celeba` or `celeba:train`, `cifar10`, `fashion-mnist` (through torchvision).
-        size: pixels a side.
+        size: pixels a side; None to take images whole and unchanged, which must then all be of one size.
         count: the first so many images, in order of their names; None for all (`synthetic`: 10,000).
         crop: side of the square as a fraction of the image's width (of its height where that is shorter).
         resize: filter, `bilinear`, `bicubic` or `lanczos`.
@@ -78,7 +78,7 @@ def load_images(
 
     Raises:
         FileNotFoundError: no such folder, zip or data set.
-        ValueError: a wrong argument, an empty source, an unreadable or too small image.
+        ValueError: a wrong argument, an empty source, an unreadable or too small image, unequal sizes with `size` None.
     """
     if resize not in FILTERS:
         raise ValueError(f"resize is one of {', '.join(FILTERS)}, not {resize!r}.")
@@ -88,10 +88,12 @@ def load_images(
         raise ValueError(f"on_corrupt is 'stop' or 'skip', not {on_corrupt!r}.")
     if count is not None and count < 1:
         raise ValueError(f"count is the number of images to take, at least 1 (or None for all), not {count}.")
-    if size < 1:
-        raise ValueError(f"size is the number of pixels a side, at least 1, not {size}.")
+    if size is not None and size < 1:
+        raise ValueError(f"size is the number of pixels a side, at least 1 (or None for images as they are), not {size}.")
+    if size is None and crop < 1.0:
+        raise ValueError(f"With size None images are taken whole: leave crop at 1, or give a size (crop is {crop}).")
     if source == "synthetic":
-        return draw_faces(count or 10_000, size=size, seed=seed)[0]
+        return draw_faces(count or 10_000, size=size or 64, seed=seed)[0]
 
     found = _find(source, Path(root))
     if count is not None and count > len(found.names):
@@ -221,7 +223,7 @@ def _decode_all(
     found: _Source,
     chosen: range,
     path: Path,
-    size: int,
+    size: int | None,
     crop: float,
     filter_: Image.Resampling,
     upscale: bool,
@@ -229,7 +231,8 @@ def _decode_all(
 ) -> None:
     """Decode the chosen images in threads, straight into the memory-mapped file at `path`."""
     with replacing(path) as temporary:
-        shape = (len(chosen), 3, size, size)
+        width, height = (size, size) if size else _first_size(found)
+        shape = (len(chosen), 3, height, width)
         if math.prod(shape) > shutil.disk_usage(temporary.parent).free:  # else a write into the map would kill the process
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         out = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
@@ -239,6 +242,14 @@ def _decode_all(
                 image = _rgb(found.open(i))
             except _UNREADABLE:
                 return False
+            if size is None:
+                if image.size != (width, height):
+                    raise ValueError(
+                        f"{found.label}: {found.names[i]} is {image.width}×{image.height} pixels, an image before it "
+                        f"{width}×{height}: give images of one size, or a size to bring them all to."
+                    )
+                out[i] = np.asarray(image).transpose(2, 0, 1)
+                return True
             side = round(crop * min(image.size))
             if side < size and not upscale:
                 raise ValueError(
@@ -262,11 +273,19 @@ def _decode_all(
         out.flush()
         if skipped:
             with replacing(temporary) as gapless:
-                kept = np.lib.format.open_memmap(gapless, "w+", np.uint8, (int(good.sum()), 3, size, size))
+                kept = np.lib.format.open_memmap(gapless, "w+", np.uint8, (int(good.sum()), *shape[1:]))
                 for new, old in enumerate(np.flatnonzero(good)):
                     kept[new] = out[old]
                 kept.flush()
         write_text(path.with_suffix(".json"), json.dumps({"source": found.label, "skipped": skipped}, indent=1))
+
+
+def _first_size(found: _Source) -> tuple[int, int]:
+    """Width and height of the first image that opens; 1×1 where none does, which decoding will then say."""
+    for i in range(len(found.names)):
+        with contextlib.suppress(*_UNREADABLE), found.open(i) as image:
+            return image.size
+    return 1, 1
 
 
 def _readable(path: Path) -> bool:

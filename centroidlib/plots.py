@@ -1,6 +1,6 @@
 """The figures: plain arrays and tables in, a matplotlib figure out, one style."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from torch import Tensor
 
 REAL = "#4d4d4d"
 # Okabe and Ito's colours: told apart by colour-blind readers, and of different lightness in grey.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_FIXED = {"baseline": _COLOURS[0], "centroid": _COLOURS[1]}
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_FIXED = {"baseline": COLOURS[0], "centroid": COLOURS[1]}
 
 
 def use_style() -> None:
@@ -33,7 +33,7 @@ def use_style() -> None:
 
 def arm_colour(arm: str) -> str:
     """The same colour for the same arm, in every figure and notebook."""
-    return _FIXED.get(arm) or _COLOURS[2 + sum(arm.encode()) % (len(_COLOURS) - 2)]
+    return _FIXED.get(arm) or COLOURS[2 + sum(arm.encode()) % (len(COLOURS) - 2)]
 
 
 def figure_images(images: Tensor, title: str, columns: int = 8) -> Figure:
@@ -157,31 +157,6 @@ def figure_embedding(
     axes[0].set(title="First two principal components", xlabel="1st component / d_ref", ylabel="2nd component / d_ref")
     axes[1].set(title="Same angle, true distance from c as radius", xlabel="units of d_ref", ylabel="units of d_ref")
     axes[1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small")
-    return figure
-
-
-def figure_metrics(rows: pd.DataFrame, metrics: Sequence[str], better: Mapping[str, str]) -> Figure:
-    """Each metric by arm, a dot a seed, beside what real images score (dashed).
-
-    Args:
-        rows: runs.csv: columns arm, seed and the metrics with their `_floor`.
-        metrics: columns to draw.
-        better: `lower`, `higher` or `floor` (the nearer the better) by metric.
-    """
-    arms = list(dict.fromkeys(rows["arm"]))
-    columns = min(4, len(metrics))
-    height = -(-len(metrics) // columns)
-    figure, axes = plt.subplots(height, columns, figsize=(2.9 * columns, 2.6 * height), squeeze=False)
-    sign = {"lower": "lower is better", "higher": "higher is better", "floor": "nearer to the dashed line is better"}
-    for ax, metric in zip(axes.flat, metrics, strict=False):
-        for i, arm in enumerate(arms):
-            values = rows.loc[rows["arm"] == arm, metric]
-            ax.scatter([i] * len(values), values, color=arm_colour(arm), s=70, zorder=3)
-        ax.axhline(rows[f"{metric}_floor"].mean(), color=REAL, ls="--", lw=1.2, label="real images")
-        ax.set(xticks=range(len(arms)), xticklabels=arms, xlim=(-0.6, len(arms) - 0.4), title=metric, xlabel=sign[better[metric]])
-    axes[0, 0].legend(fontsize="small")
-    for ax in axes.flat[len(metrics) :]:
-        ax.set_axis_off()
     return figure
 
 

@@ -1,7 +1,7 @@
 """From records to tables: one tidy row a run, Table 1 beside the paper's, and what the runs say of the arms."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ PAPER = {
     "paper: DCGAN": {"fid": 32.1361, "lpips_alex": 0.2918},
     "paper: DCGAN + centroid loss": {"fid": 30.9519, "lpips_alex": 0.2981},
 }
-ARROWS = {"lower": "lower is better", "higher": "higher is better", "floor": "nearer to real images is better"}
+SPACE_METRICS = ("kid", "precision", "recall", "density", "coverage", "nearest")
+ARROWS = {"lower": "lower", "higher": "higher", "floor": "nearer to real images"}
 
 
 def evaluated_runs(batch: Path) -> list[str]:
@@ -27,37 +28,74 @@ def evaluated_runs(batch: Path) -> list[str]:
     return sorted(names, key=lambda name: not name.startswith("baseline"))
 
 
-def collect(folders: Sequence[Path]) -> pd.DataFrame:
-    """One row a run: its parameters, then the metrics, each with `_low`, `_high`, `_floor` and `_seen_by_loss`.
+def collect(folders: Sequence[Path], label_protocols: bool = False) -> pd.DataFrame:
+    """One row a run: its parameters, then the metrics, each with `_low`, `_high`, `_floor`, `_floor_heldout` and `_seen_by_loss`.
+
+    Args:
+        folders: of evaluated runs.
+        label_protocols: take runs that were measured under different protocols; the column `protocol` then says in what
+            each differs, and every table is made once a protocol.
 
     Raises:
-        ValueError: the runs were measured under different protocols.
+        ValueError: the runs were measured under different protocols, and `label_protocols` is not set.
     """
     rows, protocols = [], {}
     for folder in folders:
         record = read_record(folder)
         measured = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        protocols[folder.name] = measured["fingerprint"]
-        row: dict[str, Any] = {"arm": record["parameters"]["arm"], "seed": record["parameters"]["seed"]}
+        protocols[folder.name] = measured["protocol"] | {"fingerprint": measured["fingerprint"]}
+        row: dict[str, Any] = {"arm": record["parameters"]["arm"], "seed": record["parameters"]["seed"], "protocol": ""}
         for stage in record["stages"].values():
             row |= {k: v for k, v in stage["parameters"].items() if k not in row}
         for name, entry in measured["metrics"].items():
             row[name] = entry["value"]
-            row |= {f"{name}_{part}": entry[part] for part in ("low", "high", "floor", "seen_by_loss")}
+            parts = ("low", "high", "floor", "floor_heldout", "value_at_floor_n", "seen_by_loss")
+            row |= {f"{name}_{part}": entry.get(part) for part in parts}
         rows.append(row | {"n_real": measured["protocol"]["n_real"], "n_fake": measured["protocol"]["n_fake"]})
-    if len(set(protocols.values())) > 1:
-        listed = ", ".join(f"{name}: {digest}" for name, digest in protocols.items())
+    differing = _differences(protocols)
+    if differing and not label_protocols:
+        listed = "; ".join(f"{name}: {text}" for name, text in differing.items())
         raise ValueError(
             f"These runs were measured under different protocols ({listed}), so they do not belong in one table: evaluate them "
-            "again with the same images and metric parameters."
+            "again with the same images and metric parameters, or set label_protocols = True to show them apart."
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame([row | {"protocol": differing.get(folder.name, "")} for row, folder in zip(rows, folders, strict=True)])
+
+
+def _differences(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """By run, the values of what differs between the runs' protocols; nothing where they are all the same."""
+    first, *others = protocols.values()
+    keys = dict.fromkeys(key for other in others for key in {**first, **other} if first.get(key) != other.get(key))
+    told = [key for key in keys if key != "fingerprint"] or list(keys)
+    return {name: ", ".join(f"{key} = {_brief(entry.get(key))}" for key in told) for name, entry in protocols.items() if keys}
+
+
+def _brief(value: object) -> str:
+    return " ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
 
 
 def better_of(metrics: Path) -> dict[str, str]:
     """Name → `lower`, `higher` or `floor`, of all metrics in a metrics.json."""
     entries = json.loads(metrics.read_text(encoding="utf-8"))["metrics"]
     return {name: entry["better"] for name, entry in entries.items()}
+
+
+def by_space(names: Iterable[str]) -> dict[str, list[str]]:
+    """Metrics' names by the feature space they are measured in, the others under `images`.
+
+    A space is named as its Fréchet distance, `fid_768`; its metrics end in what follows `fid_` or `fd_`, those of `fid`
+    itself in nothing.
+    """
+    names = list(names)
+    spaces = [name for name in names if name.startswith(("fid", "fd_")) and not name.endswith("_inf")]
+    suffixes = {space: "" if space == "fid" else "_" + space.removeprefix("fid_").removeprefix("fd_") for space in spaces}
+    found: dict[str, list[str]] = {
+        space: [space, f"{space}_inf", *(f"{metric}{suffixes[space]}" for metric in SPACE_METRICS)] for space in spaces
+    }
+    known = {name for group in found.values() for name in group}
+    found = {space: [name for name in group if name in names] for space, group in found.items()}
+    rest = [name for name in names if name not in known]
+    return found | ({"images": rest} if rest else {})
 
 
 def write(table: pd.DataFrame | str, path: Path) -> None:
@@ -75,25 +113,48 @@ def histories(batch: Path, names: Sequence[str]) -> pd.DataFrame:
 
 
 def metrics_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
-    """The entries of metrics.json as a Markdown table."""
-    rows = [["metric", "value", "real images", "at the floor's N", "N generated / real", "", "seen by the loss"]]
+    """The entries of metrics.json as a Markdown table: value, interval, floors, counts."""
+    rows = [
+        [
+            "metric",
+            "value",
+            "interval",
+            "real images",
+            "held-out",
+            "at the floor's N",
+            "N generated / real",
+            "better",
+            "seen by the loss",
+        ]
+    ]
     for name, entry in measured.items():
-        value = _number(entry["value"])
-        if entry["low"] is not None:
-            value += f" ({_number(entry['low'])} to {_number(entry['high'])}, {entry['interval']})"
-        counts = f"{entry['n_fake']:,} / {entry['n_real']:,}"
-        seen = "yes" if entry["seen_by_loss"] else "no"
-        floor = _number(entry["floor"])
-        rows.append([f"`{name}`", value, floor, _number(entry["value_at_floor_n"]), counts, ARROWS[entry["better"]], seen])
+        interval = "–" if entry["low"] is None else f"{_number(entry['low'])} to {_number(entry['high'])} ({entry['interval']})"
+        at_floor = _number(entry["value_at_floor_n"]) + (f" (N = {entry['floor_n']:,})" if entry["floor_n"] else "")
+        counts = f"{entry['n_fake']:,} / {entry['n_real']:,}" if entry["n_real"] else f"{entry['n_fake']:,} / not known"
+        numbers = [_number(entry["value"]), interval, _number(entry["floor"]), _number(entry["floor_heldout"]), at_floor]
+        rows.append([f"`{name}`", *numbers, counts, ARROWS[entry["better"]], "yes" if entry["seen_by_loss"] else "no"])
+    return markdown(rows)
+
+
+def floors_table(floors: Mapping[str, Mapping[str, Any]]) -> str:
+    """What `measure_real` found, as a Markdown table."""
+    rows = [["metric", "real against real", "against held-out", "N a side"]]
+    rows += [[f"`{name}`", _number(f["floor"]), _number(f["floor_heldout"]), f"{f['n']:,}"] for name, f in floors.items()]
     return markdown(rows)
 
 
 def table1(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
-    """Table 1 of the paper with our arms, and all our metrics, as Markdown; mean ± standard deviation over seeds.
+    """Table 1 of the paper with our arms, and all our metrics, as Markdown.
 
-    The paper's rows are FID at 2,048 dimensions over 50,000 images of all of CelebA: a column that our runs did
-    not measure so stays empty.
+    Over several seeds: mean ± standard deviation; of one seed: the value and its interval within the run. The paper's
+    rows are FID at 2,048 dimensions over 50,000 images of all of CelebA: a column that our runs did not measure so
+    stays empty. Rows of several protocols make a table each, headed by what differs.
     """
+    if rows["protocol"].nunique() > 1:
+        parts = [
+            f"#### {label}\n\n{table1(part.assign(protocol=''), better)}" for label, part in rows.groupby("protocol", sort=False)
+        ]
+        return "\n".join(parts)
     arms = list(dict.fromkeys(rows["arm"]))
     first = rows.iloc[0]
     head = [["", "FID (2048)", "LPIPS (alex)", "seeds"]]
@@ -103,11 +164,13 @@ def table1(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
         head.append([f"ours: {arm}", _spread(mine, "fid"), _spread(mine, "lpips_alex"), str(len(mine))])
     head.append(["real images", *(_number(first.get(f"{name}_floor")) for name in ("fid", "lpips_alex")), ""])
 
-    body = [["metric", *arms, "real images", ""]]
+    body = [["metric", *arms, "real images", "held-out", "better"]]
     for name, way in better.items():
         values = [_spread(rows[rows["arm"] == arm], name) for arm in arms]
         seen = "; seen by the loss" if first[f"{name}_seen_by_loss"] else ""
-        body.append([f"`{name}`", *values, _number(first[f"{name}_floor"]), ARROWS[way] + seen])
+        body.append(
+            [f"`{name}`", *values, *(_number(first[f"{name}_{f}"]) for f in ("floor", "floor_heldout")), ARROWS[way] + seen]
+        )
     strengths = "; ".join(f"{a}: λ = {float(rows.loc[rows['arm'] == a, 'lambda_'].iloc[0]):g}" for a in arms)
     unit = "distances in units of d_ref" if first["unit"] == "d_ref" else "raw distances"
     samples, noise = first.get("centroid_samples", 0), first.get("instance_noise", 0)
@@ -117,8 +180,11 @@ def table1(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
         f"Measured with {first['n_fake']:,} generated and {first['n_real']:,} real images of `{first['source']}`, after "
         f"{first['steps']:,} steps at batch {first['batch_size']}, width {first['width']}; Φ: VGG-16 layer {first['layer']}, "
         f"weights {first['weights']}. {strengths}, on {unit}{extras}. "
-        "“Real images” is the value of the real data against themselves."
+        "“Real images” is the value between halves of the real data (LPIPS: of their pairs), “held-out” that between them and "
+        "images never trained on; both of fewer images than the arms where there are no more (metrics.json says how many)."
     )
+    if len(rows) == len(arms):
+        caption += " In brackets: 95 % intervals within the run, which say nothing of other seeds."
     if "fid" not in better:
         space = next(iter(better))
         caption += f" FID proper was not measured here; `{space}` is another distance, not comparable with the paper's FID."
@@ -144,8 +210,15 @@ def paired_differences(rows: pd.DataFrame, metrics: Sequence[str], baseline: str
 def verdict(rows: pd.DataFrame, better: Mapping[str, str], baseline: str = "baseline") -> str:
     """What the runs say of each arm against the baseline, in Markdown sentences computed from the numbers.
 
-    For metrics whose target is the real images' own value, the distance to it is compared.
+    For metrics whose target is the real images' own value, the distance to it is compared. Rows of several protocols
+    are compared one protocol at a time.
     """
+    if rows["protocol"].nunique() > 1:
+        parts = [
+            f"#### {label}\n\n{verdict(part.assign(protocol=''), better, baseline)}"
+            for label, part in rows.groupby("protocol", sort=False)
+        ]
+        return "\n\n".join(parts)
     arms = list(dict.fromkeys(rows["arm"]))
     if baseline not in arms or len(arms) < 2:
         return "**Answer.** There is only one arm here, so nothing is compared: run the other (λ = 0, arm `baseline`) as well."
@@ -189,7 +262,10 @@ def _spread(rows: pd.DataFrame, name: str) -> str:
     if name not in rows or rows[name].isna().all():
         return "–"
     mean = _number(rows[name].mean())
-    return mean if len(rows) == 1 else f"{mean} ± {rows[name].std():.2g}"
+    if len(rows) > 1:
+        return f"{mean} ± {rows[name].std():.2g}"
+    low, high = rows[f"{name}_low"].iloc[0], rows[f"{name}_high"].iloc[0]
+    return mean if pd.isna(low) else f"{mean} ({_number(low)} to {_number(high)})"
 
 
 def _number(value: float | None) -> str:

@@ -11,26 +11,19 @@ from centroidlib import tables
 from centroidlib.runs import write_record
 
 
-def write_run(folder, arm, seed, fid, fingerprint="abc"):
+def write_run(folder, arm, seed, fid, fingerprint="abc", **protocol):
     folder.mkdir(parents=True)
     known = {"arm": arm, "seed": seed, "lambda_": 0.0 if arm == "baseline" else 40.0, "unit": "d_ref"}
     more = {"source": "synthetic", "steps": 5, "batch_size": 4, "width": 8, "layer": 16, "weights": "random"}
     write_record(folder, {"parameters": known, "stages": {"02_train": {"parameters": known | more}}})
-    entry = {
-        "low": None,
-        "high": None,
-        "interval": None,
-        "value_at_floor_n": None,
-        "n_real": 9,
-        "n_fake": 7,
-        "seen_by_loss": False,
-    }
+    entry = {"low": None, "high": None, "interval": None, "value_at_floor_n": None, "floor_n": None, "floor_heldout": 1.5}
+    entry |= {"n_real": 9, "n_fake": 7, "seen_by_loss": False}
     metrics = {
-        "fid": entry | {"value": fid, "floor": 1.0, "better": "lower"},
+        "fid": entry | {"value": fid, "low": fid - 1, "high": fid + 1, "floor": 1.0, "better": "lower"},
         "lpips_alex": entry | {"value": 0.3 + fid / 100, "floor": 0.29, "better": "floor"},
         "recall": entry | {"value": 0.5, "floor": 0.9, "better": "higher"},
     }
-    whole = {"fingerprint": fingerprint, "protocol": {"n_real": 9, "n_fake": 7}, "metrics": metrics}
+    whole = {"fingerprint": fingerprint, "protocol": {"n_real": 9, "n_fake": 7} | protocol, "metrics": metrics}
     (folder / "metrics.json").write_text(json.dumps(whole))
     pd.DataFrame({"step": [1, 2], "outside": [0.1, 0.2]}).to_csv(folder / "history.csv", index=False)
     return folder
@@ -59,13 +52,62 @@ def test_a_row_holds_arm_seed_parameters_metrics_and_floors(folders):
     first = rows.iloc[0]
     assert (first["arm"], first["seed"], first["lambda_"], first["steps"]) == ("baseline", 0, 0.0, 5)
     assert (first["fid"], first["fid_floor"], first["n_fake"]) == (30.0, 1.0, 7)
-    assert pd.isna(first["fid_low"])
+    assert (first["fid_low"], first["fid_high"], first["fid_floor_heldout"]) == (29.0, 31.0, 1.5)
+    assert pd.isna(first["recall_low"])
+    assert first["protocol"] == ""
 
 
-def test_two_protocols_in_one_table_are_refused(folders, tmp_path):
+@pytest.fixture
+def two_protocols(folders, tmp_path):
+    other = [write_run(tmp_path / f"{arm}_seed9", arm, 9, 3.0, "xyz", resize="lanczos") for arm in ("baseline", "centroid")]
+    return [*folders, *other]
+
+
+def test_two_protocols_in_one_table_are_refused(two_protocols):
+    with pytest.raises(ValueError, match=r"different protocols .*centroid_seed9: resize = lanczos.*label_protocols = True"):
+        tables.collect(two_protocols)
+
+
+def test_an_ablation_of_the_protocol_is_shown_labelled(two_protocols):
+    rows, better = tables.collect(two_protocols, label_protocols=True), tables.better_of(two_protocols[0] / "metrics.json")
+    assert list(rows["protocol"].unique()) == ["resize = None", "resize = lanczos"]
+    table, words = tables.table1(rows, better), tables.verdict(rows, better)
+    for text in (table, words):
+        assert text.index("#### resize = None") < text.index("#### resize = lanczos")
+    assert "| ours: baseline               | 31.33 ± 1.5" in table
+    assert "| ours: baseline               | 3 (2 to 4)" in table
+    assert "3 seeds" in words.split("lanczos")[0]
+    assert "No verdict follows" in words.split("lanczos")[1]
+
+
+def test_protocols_that_differ_in_unnamed_ways_are_told_by_their_fingerprints(folders, tmp_path):
     other = write_run(tmp_path / "other_seed0", "other", 0, 3.0, fingerprint="xyz")
-    with pytest.raises(ValueError, match=r"different protocols .*other_seed0: xyz"):
+    with pytest.raises(ValueError, match=r"baseline_seed0: fingerprint = abc; .*other_seed0: fingerprint = xyz"):
         tables.collect([*folders, other])
+
+
+def test_metrics_are_grouped_by_their_space():
+    names = ["fid", "fid_inf", "kid", "recall", "fid_768", "kid_768", "fd_vgg16_random", "nearest_vgg16_random", "lpips_alex"]
+    assert tables.by_space(names) == {
+        "fid": ["fid", "fid_inf", "kid", "recall"],
+        "fid_768": ["fid_768", "kid_768"],
+        "fd_vgg16_random": ["fd_vgg16_random", "nearest_vgg16_random"],
+        "images": ["lpips_alex"],
+    }
+
+
+def test_one_runs_table_holds_value_interval_floors_and_counts(folders):
+    measured = json.loads((folders[0] / "metrics.json").read_text())["metrics"]
+    measured["fid"] |= {"interval": "jackknife 95 %", "floor_n": 5000, "value_at_floor_n": 31.5}
+    measured["recall"]["n_real"] = None
+    line, _, recall = [[cell.strip() for cell in row.split("|")[1:-1]] for row in tables.metrics_table(measured).split("\n")[2:]]
+    assert line == ["`fid`", "30", "29 to 31 (jackknife 95 %)", "1", "1.5", "31.5 (N = 5,000)", "7 / 9", "lower", "no"]
+    assert recall[2:7] == ["–", "0.9", "1.5", "–", "7 / not known"]
+
+
+def test_floors_stand_in_a_table_with_their_n():
+    text = tables.floors_table({"fid": {"floor": 0.5, "floor_heldout": None, "n": 5000}})
+    assert [cell.strip() for cell in text.split("\n")[2].split("|")[1:-1]] == ["`fid`", "0.5", "–", "5,000"]
 
 
 def test_table1_holds_the_papers_rows_beside_ours(folders):
@@ -76,6 +118,13 @@ def test_table1_holds_the_papers_rows_beside_ours(folders):
     assert "31.33 ± 1.5" in text
     assert "not measured here" not in text
     assert "9 real images" in text
+    assert "within the run" not in text
+
+
+def test_table1_of_one_seed_holds_its_interval(folders):
+    text = tables.table1(tables.collect([folders[0], folders[3]]), {"fid": "lower", "recall": "higher"})
+    assert "30 (29 to 31)" in text
+    assert "95 % intervals within the run, which say nothing of other seeds" in text
 
 
 def test_paired_differences_are_those_of_a_paired_t_interval(folders):

@@ -1,0 +1,26 @@
+"""Evaluation: the networks that measure, one pass over images, every metric with its floor and interval, its files."""
+
+from centroidlib.evaluation.formats import load_statistics, protocol_of, save_statistics, write_metrics
+from centroidlib.evaluation.measuring import measure, measure_real
+from centroidlib.evaluation.networks import Dinov2Features, InceptionFeatures, Space, load_lpips, metric_spaces
+from centroidlib.evaluation.observing import Observed, features_of, generate_images, generated, observe, observe_images
+
+__all__ = [
+    "Dinov2Features",
+    "InceptionFeatures",
+    "Observed",
+    "Space",
+    "features_of",
+    "generate_images",
+    "generated",
+    "load_lpips",
+    "load_statistics",
+    "measure",
+    "measure_real",
+    "metric_spaces",
+    "observe",
+    "observe_images",
+    "protocol_of",
+    "save_statistics",
+    "write_metrics",
+]

@@ -1,0 +1,147 @@
+"""The figures of a measurement: intervals beside floors, arms beside each other, nearest neighbours, times."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from centroidlib.plots import COLOURS, REAL, arm_colour
+
+
+def figure_measured(
+    measured: Mapping[str, Mapping[str, Any]], spaces: Sequence[str], suffixes: Sequence[str], arm: str
+) -> Figure:
+    """Of one run, a row a feature space: the Fréchet distance over 1/N, and how the two sets cover each other.
+
+    Args:
+        measured: entries of metrics.json.
+        spaces: names of the Fréchet distances, `fid_768`.
+        suffixes: what is appended to `precision` in each, `_768`.
+        arm: name of the run's arm.
+    """
+    colour = arm_colour(arm)
+    size = (10.5, 2.9 * len(spaces))
+    figure, axes = plt.subplots(len(spaces), 2, figsize=size, squeeze=False, gridspec_kw={"width_ratios": [1.3, 1]})
+    for (left, right), space, suffix in zip(axes, spaces, suffixes, strict=True):
+        entry, limit = measured[space], measured.get(f"{space}_inf")
+        _over_n(left, entry, limit, arm)
+        left.set_title(space + (" (seen by the loss)" if entry["seen_by_loss"] else ""))
+        names = ("precision", "recall", "density", "coverage")
+        for i, part in enumerate(measured.get(name + suffix) for name in names):
+            if part:
+                _with_interval(right, i, part, colour, "o")
+                right.plot([i - 0.25, i + 0.25], [part["floor"]] * 2, color=REAL, lw=1.5, ls="--")
+                if part["floor_heldout"] is not None:
+                    right.plot(i, part["floor_heldout"], "x", color=REAL, ms=7)
+        right.set(xticks=range(4), xticklabels=names, xlim=(-0.6, 3.6), ylim=(-0.05, None))
+        right.set_title("How the two sets cover each other")
+    return figure
+
+
+def _over_n(ax: Axes, entry: Mapping[str, Any], limit: Mapping[str, Any] | None, arm: str) -> None:
+    """The Fréchet distance over 1/N: at all images, at the floor's number, extrapolated; and real images' own."""
+    colour = arm_colour(arm)
+    here = (1 / (entry["n_real"] or entry["n_fake"]) + 1 / entry["n_fake"]) / 2
+    floor_at = 1 / entry["floor_n"] if entry["floor_n"] else here
+    if limit:
+        end = 1.1 * max(here, floor_at)
+        slope = (entry["value"] - limit["value"]) / here
+        ax.plot([0, end], [limit["value"], limit["value"] + slope * end], color=colour, lw=1, alpha=0.6)
+        _with_interval(ax, 0.0, limit, colour, "D", f"{arm}, extrapolated")
+    _with_interval(ax, here, entry, colour, "o", f"{arm}, all images")
+    if entry["value_at_floor_n"] is not None:
+        ax.plot(floor_at, entry["value_at_floor_n"], "o", color=colour, mfc="white", ms=8, label=f"{arm}, the floor's N")
+    if entry["floor"] is not None:
+        ax.plot(floor_at, entry["floor"], "s", color=REAL, ms=6, label="real images, two halves")
+    if entry["floor_heldout"] is not None:
+        ax.plot(floor_at, entry["floor_heldout"], "x", color=REAL, ms=8, label="real images, held-out")
+    places = {here: f"{1 / here:,.0f}", floor_at: f"{1 / floor_at:,.0f}"} | ({0.0: "∞"} if limit else {})
+    ax.set(xticks=list(places), xticklabels=list(places.values()), xlabel="images a side, spaced as 1 / N")
+    ax.set(ylabel="Fréchet distance", ylim=(min(0, ax.get_ylim()[0]), None), xlim=(-0.05 * floor_at, 1.25 * max(here, floor_at)))
+    ax.legend(fontsize="x-small")
+
+
+def figure_metrics(rows: pd.DataFrame, groups: Mapping[str, Sequence[str]], better: Mapping[str, str]) -> Figure:
+    """Each metric by arm, a dot a seed with its interval, beside what real images score (dashed); a row a feature space.
+
+    Args:
+        rows: runs.csv: columns arm, seed and the metrics with their `_low`, `_high` and `_floor`.
+        groups: columns to draw, by row of the figure.
+        better: `lower`, `higher` or `floor` (the nearer the better) by metric.
+    """
+    arms = list(dict.fromkeys(rows["arm"]))
+    columns = max(map(len, groups.values()))
+    figure, axes = plt.subplots(len(groups), columns, figsize=(2.3 * columns, 2.4 * len(groups)), squeeze=False)
+    sign = {"lower": "lower is better", "higher": "higher is better", "floor": "nearer to dashed"}
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for (label, metrics), line in zip(groups.items(), axes, strict=True):
+        for ax, metric in zip(line, metrics, strict=False):
+            ax.set_axis_on()
+            for i, arm in enumerate(arms):
+                mine = rows[rows["arm"] == arm]
+                spread = np.linspace(-0.2, 0.2, len(mine)) if len(mine) > 1 else [0.0]
+                for x, (_, row) in zip(spread, mine.iterrows(), strict=True):
+                    estimate = {part: row[f"{metric}_{part}"] for part in ("low", "high")} | {"value": row[metric]}
+                    _with_interval(ax, i + x, estimate, arm_colour(arm), "o")
+            ax.axhline(rows[f"{metric}_floor"].mean(), color=REAL, ls="--", lw=1.2)
+            title = label if metric == label else metric.removesuffix("_" + label.removeprefix("fid_").removeprefix("fd_"))
+            ax.set(
+                xticks=range(len(arms)), xticklabels=arms, xlim=(-0.6, len(arms) - 0.4), title=title, xlabel=sign[better[metric]]
+            )
+            ax.tick_params(labelsize="small")
+    return figure
+
+
+def figure_neighbours(fake: Tensor, nearest: Tensor | None, distances: Tensor, others: Mapping[str, Tensor]) -> Figure:
+    """How far generated images are from the nearest training image, and the ones that are nearest.
+
+    Args:
+        fake: generated images nearest to a training image, uint8 (K, 3, H, W).
+        nearest: those training images, in the same order; None to draw no real image.
+        distances: from every generated image to its nearest training image, (M,).
+        others: the same for other images, by name.
+    """
+    lines = {"generated": fake} if nearest is None else {"generated": fake, "nearest training image": nearest}
+    figure = plt.figure(figsize=(12, 3.0))
+    grid = figure.add_gridspec(len(lines), 1 + len(fake), width_ratios=[5, *[1] * len(fake)])
+    ax = figure.add_subplot(grid[:, 0])
+    everything = torch.cat([distances, *others.values()])
+    bins = np.linspace(float(everything.min()), float(everything.max()), 50).tolist()
+    for (name, values), style in zip({"generated images": distances, **others}.items(), ("-", "--", ":"), strict=False):
+        look = {"color": REAL if name in others else COLOURS[1], "ls": style, "label": name}
+        sns.histplot(x=values.numpy(), bins=bins, stat="density", element="step", fill=False, ax=ax, **look)
+    ax.set(xlabel="distance to the nearest training image", ylabel="density")
+    ax.legend(fontsize="small")
+    for i, (name, images) in enumerate(lines.items()):
+        for k, image in enumerate(images):
+            cell = figure.add_subplot(grid[i, 1 + k])
+            cell.imshow(image.permute(1, 2, 0).numpy(), interpolation="lanczos")
+            cell.set_axis_off()
+            cell.set_title(name if not k else "", fontsize="small")
+    return figure
+
+
+def figure_ratios(ratios: pd.DataFrame) -> Figure:
+    """A bar a work: the reference's seconds ÷ ours; rows of ratios.csv."""
+    figure, ax = plt.subplots(figsize=(8, 0.45 * len(ratios) + 0.8))
+    labels = ratios["work"] + ", " + ratios["precision"]
+    bars = ax.barh(labels, ratios["ratio"], color=[COLOURS[2] if ratio > 1 else COLOURS[1] for ratio in ratios["ratio"]])
+    ax.bar_label(bars, [f"{ratio:.1f}×" for ratio in ratios["ratio"]], padding=3, fontsize="small")
+    ax.axvline(1.0, color="black", lw=1, ls="--")
+    ax.invert_yaxis()
+    ax.set(xlabel="times as fast as the reference")
+    return figure
+
+
+def _with_interval(ax: Axes, x: float, estimate: Mapping[str, Any], colour: str, marker: str, label: str | None = None) -> None:
+    ax.plot(x, estimate["value"], marker, color=colour, ms=7, zorder=3, label=label)
+    if estimate["low"] is not None and not pd.isna(estimate["low"]):
+        ax.plot([x, x], [estimate["low"], estimate["high"]], color=colour, lw=2, zorder=2)

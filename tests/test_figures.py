@@ -1,0 +1,81 @@
+"""Tests of a measurement's figures: what they draw, from plain tables."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from centroidlib import plots
+from centroidlib.evaluation import figures
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    plots.use_style()
+    yield
+    plt.close("all")
+
+
+def entry(value, **more):
+    known = {"value": value, "low": value - 0.1, "high": value + 0.1, "floor": 0.5, "floor_heldout": None, "floor_n": 100}
+    return known | {"value_at_floor_n": value + 0.2, "n_real": 200, "n_fake": 200, "seen_by_loss": False} | more
+
+
+def measured(**more):
+    names = ("precision", "recall", "density", "coverage")
+    found = {"fid": entry(3.0, **more), "fid_inf": entry(2.8, value_at_floor_n=None, floor=0.0)}
+    return found | {name: entry(0.5, **more) for name in names}
+
+
+def heights(ax):
+    return sorted(float(y) for line in ax.lines if len(line.get_ydata()) == 1 for y in line.get_ydata())
+
+
+def test_a_measurement_is_drawn_at_its_n_at_the_floors_n_and_extrapolated():
+    left, right = figures.figure_measured(measured(), ["fid"], [""], "centroid").axes
+    points = {(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in left.lines if len(line.get_xdata()) == 1}
+    assert points == {(1 / 200, 3.0), (0.0, 2.8), (1 / 100, 3.2), (1 / 100, 0.5)}
+    intervals = [line for line in left.lines if len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 1]
+    assert [tuple(line.get_ydata()) for line in intervals] == [(2.9, 3.1), pytest.approx((2.7, 2.9))]
+    assert left.get_title(loc="left") == "fid"
+    assert heights(right) == [0.5] * 4
+
+
+def test_held_out_images_and_the_losss_own_space_are_marked():
+    left, right = figures.figure_measured(measured(floor_heldout=0.6, seen_by_loss=True), ["fid"], [""], "centroid").axes
+    assert left.get_title(loc="left") == "fid (seen by the loss)"
+    assert 0.6 in heights(left)
+    assert heights(right).count(0.6) == 4
+
+
+def test_what_was_not_measured_is_not_drawn():
+    bare = entry(3.0, low=None, high=None, floor=None, floor_n=None, value_at_floor_n=None, n_real=None)
+    left, right = figures.figure_measured({"fid": bare}, ["fid"], [""], "centroid").axes
+    assert heights(left) == [3.0]
+    assert heights(right) == []
+
+
+def test_every_run_and_its_interval_is_drawn():
+    rows = pd.DataFrame({"arm": ["baseline", "baseline", "centroid"], "seed": [0, 1, 0], "fid": [3.0, 3.5, 2.0], "recall": 0.5})
+    for name in ("fid", "recall"):
+        rows = rows.assign(**{f"{name}_floor": 1.0, f"{name}_low": [2.5, np.nan, 1.5], f"{name}_high": [3.2, np.nan, 2.5]})
+    ax, other = figures.figure_metrics(rows, {"fid": ["fid", "recall"]}, {"fid": "lower", "recall": "higher"}).axes
+    assert heights(ax) == [2.0, 3.0, 3.5]
+    bars = [tuple(line.get_ydata()) for line in ax.lines if len(line.get_ydata()) == 2]
+    assert bars == [(2.5, 3.2), (1.5, 2.5), (1.0, 1.0)]
+    assert (ax.get_title(loc="left"), other.get_xlabel()) == ("fid", "higher is better")
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+def test_neighbours_are_drawn_only_where_they_may_be(drawn):
+    fake = torch.zeros(3, 3, 4, 4, dtype=torch.uint8)
+    figure = figures.figure_neighbours(fake, fake if drawn else None, torch.rand(20), {"training": torch.rand(20)})
+    assert sum(bool(ax.images) for ax in figure.axes) == (6 if drawn else 3)
+
+
+def test_ratios_are_bars():
+    ratios = pd.DataFrame({"work": ["step", "distance 2048"], "precision": "float32", "ratio": [0.5, 8.0]})
+    (ax,) = figures.figure_ratios(ratios).axes
+    assert [bar.get_width() for bar in ax.patches] == [0.5, 8.0]
+    assert [text.get_text() for text in ax.texts] == ["0.5×", "8.0×"]
