@@ -3,6 +3,8 @@
 A distance between sets is taken again without each of ten groups of rows, of the real and of the generated images in
 turn: the delete-a-group jackknife. The bootstrap, which draws rows with replacement, has no place here: rows that are
 there twice fill fewer directions and are each other's nearest neighbours, so it measures another distance.
+
+How often intervals are said to cover was measured on Gaussians, where the answer is known (tests/test_intervals.py).
 """
 
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ from torch import Tensor
 from centroidlib import metrics
 from centroidlib.metrics import Gaussian
 
-GROUPS = 10  # row i is in group i % GROUPS: rows are taken to be in random order
+GROUPS = 10  # row i is in group i % GROUPS, so rows must be in random order
 EXTRAPOLATED_FROM = 2  # images a dimension
 
 # The groups that are there: all of them, then all but each.
@@ -24,7 +26,10 @@ _KEPT = [[group for group in range(GROUPS) if group != deleted] for deleted in (
 
 
 class Estimate(NamedTuple):
-    """A value and its 95 % interval: None, and no method, where too few images or no variation at all allow none."""
+    """A value and its 95 % interval: all None but the value where there are too few images (fewer than 20, or 2 values).
+
+    So it is, too, where a jackknife sees no variation at all.
+    """
 
     value: float
     low: float | None = None
@@ -37,9 +42,16 @@ def frechet_interval(real: Tensor | Gaussian, fake: Tensor | Gaussian) -> tuple[
 
     The first is what every tool reports, and its interval is for the expectation of this very measurement. The second is
     for the populations' distance: the bias is nearly linear in 1/N (Chong & Forsyth 2020), so the jackknife's values at
-    0.9 N show where 1/N = 0 lies (Quenouille 1956). It may come out below 0.
+    0.9 N show where 1/N = 0 lies (Quenouille 1956). It may come out below 0. Both intervals cover 93 to 98 % of the
+    time, and 97 to 100 % where the populations are equal, for there the jackknife's error is up to 1.4 times too large.
 
-    A Gaussian in the place of features is taken as exact; of two Gaussians there is no interval and no second.
+    The extrapolation is to be trusted from N = 3 d on. In simulations it left about 1 % of the bias there, 2 % at 2 d and
+    4 % at 1.25 d; none is given below 2 d. That is well within the interval, but for hundreds of dimensions of equal
+    variance (Inception's are not): at d = 768 and N = 3 d what was left was 1.3 standard errors.
+
+    Args:
+        real: features (N, d), or a Gaussian, which is taken as exact.
+        fake: features (M, d), or a Gaussian; of two Gaussians there is no interval, and None in the second place.
 
     Raises:
         ValueError: as `frechet_distance`.
@@ -64,6 +76,8 @@ def frechet_interval(real: Tensor | Gaussian, fake: Tensor | Gaussian) -> tuple[
 def kernel_interval(real: Tensor, fake: Tensor) -> Estimate:
     """Kernel distance (`metrics.kernel_distance`) of features (N, d) and (M, d). Value and low may be below 0.
 
+    Covers 93 to 98 % of the time, 96 to 98 % where the populations are equal.
+
     Raises:
         ValueError: as `kernel_distance`.
     """
@@ -71,9 +85,7 @@ def kernel_interval(real: Tensor, fake: Tensor) -> Estimate:
         return Estimate(metrics.kernel_distance(real, fake))
     metrics.check_features(2, real=real, fake=fake)
     x, y = ([features[group::GROUPS] for group in range(GROUPS)] for features in (real, fake))
-    xx, yy, xy = (np.array([[metrics.kernel_sum(a, b) for b in right] for a in left]) for left, right in ((x, x), (y, y), (x, y)))
-    xx -= np.diag([metrics.kernel_diagonal(rows) for rows in x])
-    yy -= np.diag([metrics.kernel_diagonal(rows) for rows in y])
+    xx, yy, xy = _sums_within(x), _sums_within(y), np.array([[metrics.kernel_sum(a, b) for b in y] for a in x])
 
     def distance(p: list[int], q: list[int]) -> float:
         n, m = sum(len(x[group]) for group in p), sum(len(y[group]) for group in q)
@@ -89,7 +101,11 @@ def kernel_interval(real: Tensor, fake: Tensor) -> Estimate:
 def neighbour_intervals(real: Tensor, fake: Tensor) -> dict[str, Estimate]:
     """`precision` and `recall` (k = 3), `density` and `coverage` (k = 5) of features (N, d) and (M, d).
 
-    Memory N·M numbers. Raises as `metrics.density_coverage`.
+    Neighbours are no sum over images, so the jackknife's error is too large, up to twice: it covers 96 to 100 % of the
+    time. It is for the expectation at these numbers of images, with which all four change. Memory N·M numbers.
+
+    Raises:
+        ValueError: as `density_coverage`.
     """
     if _too_few(real, fake):
         values = (*metrics.precision_recall(real, fake), *metrics.density_coverage(real, fake))
@@ -140,7 +156,7 @@ def share_interval(hits: int, count: int) -> Estimate:
 
 
 def offset_interval(group_means: Tensor, group_sizes: Tensor, centre: Tensor, unit: float) -> Estimate:
-    """Distance of a set's mean from a centre, in units.
+    """Distance of a set's mean from a centre, in units. Covers 94 to 97 % of the time, 99 % where the two are the same.
 
     Args:
         group_means: means of the rows i with i % GROUPS = 0, 1, …, float64 (GROUPS, d).
@@ -151,11 +167,11 @@ def offset_interval(group_means: Tensor, group_sizes: Tensor, centre: Tensor, un
     filled = group_sizes > 0
     sizes, sums = group_sizes[filled].double(), (group_means.double() * group_sizes[:, None])[filled]
     count, total = sizes.sum(), sums.sum(0)
-    lengths = torch.linalg.vector_norm(total / count - centre.double(), dim=-1) / unit
+    value = float(torch.linalg.vector_norm(total / count - centre.double())) / unit
     if count < 2 * GROUPS:
-        return Estimate(float(lengths))
-    rest = (total - sums) / (count - sizes)[:, None]
-    return _jackknife(float(lengths), [(torch.linalg.vector_norm(rest - centre.double(), dim=1) / unit).tolist()], lowest=0.0)
+        return Estimate(value)
+    means = (total - sums) / (count - sizes)[:, None]
+    return _jackknife(value, [(torch.linalg.vector_norm(means - centre.double(), dim=1) / unit).tolist()], lowest=0.0)
 
 
 def _too_few(*sets: Tensor) -> bool:
@@ -183,6 +199,12 @@ def _without(features: Tensor, whole: Gaussian, group: int) -> Gaussian:
     return Gaussian(whole.mean + shift, products / (n - 1))
 
 
+def _sums_within(groups: list[Tensor]) -> np.ndarray:
+    """Kernel sums over all pairs of different rows, by the groups of the two."""
+    lower = np.array([[metrics.kernel_sum(a, b) if i > j else 0.0 for j, b in enumerate(groups)] for i, a in enumerate(groups)])
+    return lower + lower.T + np.diag([metrics.kernel_sum(rows, rows) - metrics.kernel_diagonal(rows) for rows in groups])
+
+
 def _radii(features: Tensor) -> Tensor:
     """Distance to the third and the fifth nearest other row: of all, then without each group, (2, 1 + GROUPS, N).
 
@@ -203,11 +225,10 @@ def _radii(features: Tensor) -> Tensor:
 
 
 def _mean_of(own: Tensor, other: Tensor, highest: float) -> Estimate:
-    """Interval of the mean over one side's N rows, from 0 to `highest`.
+    """Interval, from 0 to `highest`, of a mean over one side's N rows.
 
-    Args:
-        own: with nothing deleted, then without each group of this side, (1 + GROUPS, N), or (1, N) if it is the same.
-        other: likewise for the groups of the other side, (1 + GROUPS, N).
+    `own` (1 + GROUPS, N) is the rows' values with nothing deleted, then without each group of this side, or (1, N) where
+    these do not matter; `other` (1 + GROUPS, N) likewise for the groups of the other side.
     """
     rest = torch.arange(own.shape[1]) % GROUPS != torch.arange(GROUPS)[:, None]
     without = (own.double().expand(1 + GROUPS, -1)[1:] * rest).sum(1) / rest.sum(1)

@@ -33,7 +33,7 @@ def fit_gaussian(features: Tensor, name: str = "given") -> Gaussian:
     n, d = features.shape
     if d > MAX_DIMENSIONS:
         raise ValueError(
-            f"The Fréchet distance needs a covariance of {d:,}² numbers ({8 * d * d / 2**30:,.1f} GiB); above d = "
+            f"The Fréchet distance needs a covariance of {d:,}² numbers ({8 * d * d / 1e9:,.2f} GB); above d = "
             f"{MAX_DIMENSIONS:,} it is refused: pool the features over positions, or project them."
         )
     check_features(2, **{name: features})
@@ -68,12 +68,12 @@ def distance_to(fixed: Gaussian) -> Callable[[Gaussian], float]:
     Raises:
         ValueError: unequal d, or a Gaussian that is not finite.
     """
-    _check_gaussian(fixed)
     factor, triangular = _factor(fixed.covariance)
 
     def distance(other: Gaussian) -> float:
-        _check_gaussian(other)
         _check_dimensions(len(fixed.mean), len(other.mean))
+        if not all(np.isfinite(part).all() for part in (*fixed, *other)):
+            raise ValueError("A Gaussian's mean or covariance is not finite: fit it to finite features.")
         spread = np.trace(fixed.covariance) + np.trace(other.covariance) - 2 * _root_trace(factor, triangular, other.covariance)
         return max(0.0, float(((fixed.mean - other.mean) ** 2).sum() + spread))
 
@@ -152,9 +152,7 @@ def nearest_distances(queries: Tensor, references: Tensor, skip_self: bool = Fal
     """
     check_features(1 + skip_self, query=queries, reference=references)
     if skip_self and len(queries) > len(references):
-        raise ValueError(
-            f"skip_self is for queries that are the first of the references: {len(queries)} of {len(references)} cannot be."
-        )
+        raise ValueError(f"skip_self is for the first of the references; {len(queries)} of {len(references)} cannot be.")
     nearest, index = torch.full((len(queries),), torch.inf).double(), torch.zeros(len(queries)).long()
     for start in range(0, len(queries), ROWS):
         here = slice(start, start + ROWS)
@@ -205,11 +203,6 @@ def check_features(least: int, **sets: Tensor) -> None:
 def _check_dimensions(*dimensions: int) -> None:
     if len(set(dimensions)) > 1:
         raise ValueError(f"Features of {' and '.join(map(str, dimensions))} dimensions cannot be compared.")
-
-
-def _check_gaussian(gaussian: Gaussian) -> None:
-    if not (np.isfinite(gaussian.mean).all() and np.isfinite(gaussian.covariance).all()):
-        raise ValueError("A Gaussian's mean or covariance is not finite: fit it to finite features.")
 
 
 def _factor(covariance: np.ndarray) -> tuple[np.ndarray, bool]:

@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import scipy
 from PIL import Image
 
 import centroidlib as cl
@@ -40,7 +41,8 @@ def test_two_folders_give_a_table_and_a_file(sources, torch_home, tmp_path, caps
     status, out, err = run("--real", real, "--fake", fake, "--vgg", "random", "--json", str(file), capsys=capsys)
     assert status == 0, err
     whole = json.loads(file.read_text())
-    assert set(whole) == {"fingerprint", "protocol", "metrics"}
+    assert set(whole) == {"fingerprint", "protocol", "metrics", "made_with"}
+    assert whole["made_with"]["packages"]["torch"]
     entries = whole["metrics"]
     space = "fd_vgg16_random_relu3_3"
     assert {space, "recall_vgg16_random_relu3_3", "inside_d_ref", "centre_offset"} <= set(entries)
@@ -92,6 +94,22 @@ def test_the_inception_of_published_weights_and_lpips_are_measured(sources, real
     assert second["fid_64"]["n_real"] is None
     assert "kid_64" not in second
     assert "holds mean and covariance only" in out
+
+
+def test_the_whole_path_is_that_of_pytorch_fids_own_command(real_weights, tmp_path, capsys):
+    if tuple(map(int, scipy.__version__.split(".")[:2])) >= (1, 18):
+        pytest.skip("pytorch-fid 0.3.0 needs SciPy below 1.18")
+    real, fake = (write(tmp_path / name, cl.draw_faces(25, seed=seed)[0]) for name, seed in (("real", 0), ("fake", 1)))
+    command = [sys.executable, "-m", "pytorch_fid", real, fake, "--dims", "768", "--num-workers", "0", "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    theirs = float(done.stdout.split("FID:")[1])
+    file = tmp_path / "m.json"
+    status, _, err = run("--real", real, "--fake", fake, "--dims", "768", "--lpips", "--json", str(file), capsys=capsys)
+    assert status == 0, err
+    ours = json.loads(file.read_text())["metrics"]["fid_768"]["value"]
+    assert ours == pytest.approx(theirs, rel=1e-3)
+    assert theirs > 0.1
 
 
 def test_it_runs_as_a_module(sources):

@@ -37,7 +37,7 @@ def test_a_measurement_is_drawn_at_its_n_at_the_floors_n_and_extrapolated():
     points = {(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in left.lines if len(line.get_xdata()) == 1}
     assert points == {(1 / 200, 3.0), (0.0, 2.8), (1 / 100, 3.2), (1 / 100, 0.5)}
     intervals = [line for line in left.lines if len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 1]
-    assert [tuple(line.get_ydata()) for line in intervals] == [(2.9, 3.1), pytest.approx((2.7, 2.9))]
+    assert [tuple(line.get_ydata()) for line in intervals] == [pytest.approx((2.7, 2.9)), pytest.approx((2.9, 3.1))]
     assert left.get_title(loc="left") == "fid"
     assert heights(right) == [0.5] * 4
 

@@ -73,7 +73,7 @@ def test_values_are_those_of_the_metrics(setting):
     a, b = real.features["fd_colours"], fake.features["fd_colours"]
     assert entries["fd_colours"]["value"] == pytest.approx(cl.frechet_distance(a, b), rel=1e-9)
     assert (entries["fd_colours"]["n_real"], entries["fd_colours"]["n_fake"]) == (240, 130)
-    half = measuring._halves(a)[0][: floors["fd_colours"]["n"]]
+    half = measuring._shuffled(a)[: floors["fd_colours"]["n"]]
     assert entries["kid_colours"]["value"] == pytest.approx(cl.kernel_distance(half, b), rel=1e-9)
     precision, recall = cl.precision_recall(half, b)
     density, coverage = cl.density_coverage(half, b)
@@ -105,9 +105,9 @@ def test_floors_and_the_arms_value_are_measured_at_one_n(setting):
     first, second = measuring._halves(real.features["fd_colours"])
     assert floors["fd_colours"]["n"] == floors["recall_colours"]["n"] == 70  # no more are held out
     assert floors["fd_colours"]["floor"] == pytest.approx(cl.frechet_distance(first[:70], second[:70]), rel=1e-9)
-    beside = cl.frechet_distance(first[:70], others.features["fd_colours"])
+    beside = cl.frechet_distance(first[:70], measuring._shuffled(others.features["fd_colours"])[:70])
     assert floors["fd_colours"]["floor_heldout"] == pytest.approx(beside, rel=1e-9)
-    at_floor = cl.frechet_distance(first[:70], fake.features["fd_colours"][:70])
+    at_floor = cl.frechet_distance(first[:70], measuring._shuffled(fake.features["fd_colours"])[:70])
     assert entries["fd_colours"]["value_at_floor_n"] == pytest.approx(at_floor, rel=1e-9)
     assert entries["fd_colours"]["floor_n"] == 70
     assert entries["recall_colours"]["value_at_floor_n"] == entries["recall_colours"]["value"]
@@ -187,3 +187,14 @@ def test_a_collapsed_generator_is_measured_and_named(setting):
         found = cl.measure(same, real, spaces[:1], None, floors)
     assert found["recall_colours"]["value"] < 0.1
     assert found["fd_colours"]["value"] > entries["fd_colours"]["value"]
+
+
+def test_of_images_sorted_by_kind_no_kind_is_left_out(setting, monkeypatch):
+    real, _, fake, spaces, _, floors, _ = setting
+    monkeypatch.setattr(measuring, "PAIRWISE_AT_MOST", 60)
+    values = fake.features["fd_colours"]
+    by_brightness = values[values[:, 0].argsort()]
+    found = cl.measure(Observed(130, {"fd_colours": by_brightness}), real, spaces[:1], None, floors)["kid_colours"]
+    half = measuring._shuffled(real.features["fd_colours"])[:60]
+    darkest, every = (cl.kernel_distance(half, rows) for rows in (by_brightness[:60], values))
+    assert abs(found["value"] - every) < 0.3 * abs(darkest - every)

@@ -1,4 +1,4 @@
-"""The five notebooks, executed as quick.yml does at a tiny size, in a copy of the project; and by hand."""
+"""The notebooks, executed as quick.yml does at a tiny size, in a copy of the project; and by hand."""
 
 import json
 import os
@@ -20,12 +20,11 @@ from centroidlib.runs import read_record
 
 ROOT = Path(__file__).parents[1]
 TINY = {"count": 60, "steps": 4, "batch_size": 8, "width": 4, "history_every": 1, "samples_every": 2, "samples": 40, "points": 30}
+TINY |= {"held_out_count": 30}
 SHARED, RUNS = ["01_centroid", "05_compare"], ["baseline_seed0", "centroid_seed0"]
-METRICS = {
-    *("fd_vgg16_random", "precision_vgg16_random", "recall_vgg16_random"),
-    *("fd_vgg16_random_relu3_3", "precision_vgg16_random_relu3_3", "recall_vgg16_random_relu3_3"),
-    *("inside_d_ref", "centre_offset"),
-}
+SPACES = ("vgg16_random", "vgg16_random_relu3_3")
+PARTS = ("fd", "kid", "precision", "recall", "density", "coverage", "nearest")
+METRICS = {f"{part}_{space}" for part in PARTS for space in SPACES} | {"inside_d_ref", "centre_offset"}
 
 
 class Copy:
@@ -107,9 +106,12 @@ def test_measurements_have_the_one_form(executed):
         assert set(measured) == {"fingerprint", "protocol", "metrics"}
         assert set(measured["metrics"]) == METRICS
         keys = {"value", "low", "high", "interval", "floor", "value_at_floor_n", "n_real", "n_fake", "seen_by_loss", "better"}
+        keys |= {"floor_heldout", "floor_n"}
         assert all(set(entry) == keys for entry in measured["metrics"].values())
         assert measured["metrics"]["fd_vgg16_random"]["n_fake"] == TINY["samples"]
         assert measured["metrics"]["fd_vgg16_random"]["n_real"] == TINY["count"]
+        assert measured["metrics"]["fd_vgg16_random"]["floor_n"] == TINY["count"] // 2
+        assert all(entry["floor"] is not None and entry["floor_heldout"] is not None for entry in measured["metrics"].values())
     first, second = (metrics_of(executed[1] / run) for run in RUNS)
     assert first["fingerprint"] == second["fingerprint"]
 
@@ -124,6 +126,7 @@ def test_one_row_a_run_with_the_metrics_of_its_file(executed):
         for name, entry in metrics_of(executed[1] / run)["metrics"].items():
             assert row[name] == pytest.approx(entry["value"], rel=1e-12)
             assert row[f"{name}_floor"] == pytest.approx(entry["floor"], rel=1e-12)
+            assert row[f"{name}_floor_heldout"] == pytest.approx(entry["floor_heldout"], rel=1e-12)
 
 
 def test_table_1_stands_beside_the_papers(executed):
@@ -136,7 +139,7 @@ def test_table_1_stands_beside_the_papers(executed):
 
 def test_every_figure_was_drawn(executed):
     figures = {path.relative_to(executed[1]).as_posix() for path in executed[1].rglob("*.png") if path.parent.name != "samples"}
-    per_run = ("training", "film_strip", "figure1", "figure2", "distances")
+    per_run = ("training", "film_strip", "measured", "neighbours", "figure1", "figure2", "distances")
     wanted = {f"{run}/{name}.png" for run in RUNS for name in per_run}
     assert figures == wanted | {"01_centroid/distances.png", "05_compare/metrics.png", "05_compare/arms.png"}
     for name in figures:
@@ -185,6 +188,19 @@ def test_a_notebook_runs_by_hand_through_plain_papermill(project):
     record = read_record(project.root / "results" / "manual" / "01_centroid")
     assert record["stages"]["01_centroid"]["parameters"]["count"] == 40
     assert "Passed unknown parameter" not in done.stderr
+
+
+def test_the_benchmark_writes_its_ratios(project):
+    settings = ["repeats=1", "largest=64", "images=2", "files=3", "pairs=2", "network_weights=seeded"]
+    done = project.python("centroidlib.batch", "notebooks/batches/benchmark.yml", "--set", *settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = project.root / "results" / "benchmark"
+    ratios = pd.read_csv(folder / "ratios.csv")
+    assert list(ratios) == ["work", "ours_seconds", "reference_seconds", "ratio", "reference", "machine", "precision"]
+    assert [work.split()[0] for work in ratios["work"]][-2:] == ["distance", "files"]
+    assert set(ratios["work"].str.split().str[0]) == {"inception", "distance", "files"}
+    assert ratios["ratio"].tolist() == pytest.approx((ratios["reference_seconds"] / ratios["ours_seconds"]).tolist(), rel=0.02)
+    assert (folder / "06_benchmark" / "ratios.png").is_file()
 
 
 def test_bad_input_ends_the_batch_in_a_sentence_before_any_training(project, cache, capsys):

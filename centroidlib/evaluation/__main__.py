@@ -21,6 +21,7 @@ from centroidlib.evaluation.observing import Observed, observe_images
 from centroidlib.features import VGG16_WEIGHTS, VGG16Features
 from centroidlib.images import load_images
 from centroidlib.metrics import Gaussian, fit_gaussian
+from centroidlib.runs import versions
 
 SOURCE = "folder or zip of images, or a data set's name (celeba, celeba:test, cifar10, fashion-mnist, synthetic)"
 T = TypeVar("T")
@@ -131,7 +132,7 @@ def evaluate(options: argparse.Namespace) -> str:
     if real is None:
         protocol["real_images"] = sha256(options.real)[:16]
     if options.json:
-        write_metrics(options.json, measured, protocol)
+        write_metrics(options.json, measured, protocol, versions())
     if options.save_stats:
         save_statistics(options.save_stats, fit_gaussian(observed.features[spaces[0].name]))
     return "\n\n".join([tables.metrics_table(measured), *left_out])

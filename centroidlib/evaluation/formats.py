@@ -62,14 +62,26 @@ def protocol_of(
     }
 
 
-def write_metrics(path: str | Path, measured: Mapping[str, Mapping[str, Any]], protocol: Mapping[str, Any]) -> str:
+def write_metrics(
+    path: str | Path,
+    measured: Mapping[str, Mapping[str, Any]],
+    protocol: Mapping[str, Any],
+    made_with: Mapping[str, Any] | None = None,
+) -> str:
     """Write metrics.json and return the protocol's fingerprint, twelve hexadecimal digits.
+
+    Args:
+        path: the file.
+        measured: from `measure`.
+        protocol: from `protocol_of`.
+        made_with: versions and device, which no fingerprint holds; where a run.json records them, nothing.
 
     Raises:
         ValueError: a metric is not finite; what stood at `path` is left.
     """
     digest = hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()[:12]
     whole = {"fingerprint": digest, "protocol": protocol, "metrics": measured}
+    whole |= {"made_with": made_with} if made_with else {}
     write_text(path, json.dumps(whole, indent=1, allow_nan=False) + "\n")
     return digest
 

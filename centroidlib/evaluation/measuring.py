@@ -58,7 +58,7 @@ def measure_real(
                 f"All {real.count:,} real images have the same features ({space.name}): are they all the same picture?"
             )
         first, second = _halves(features)
-        other = held_out.features[space.name] if held_out else None
+        other = _shuffled(held_out.features[space.name]) if held_out else None
         among = _compare(space, first[:n], second[:n], first[:n])
         beside = _compare(space, first[:n], other[:n], first[:n]) if other is not None else {}
         for name, found in among.items():
@@ -104,7 +104,7 @@ def measure(
         }
 
     for space in spaces:
-        features, seen = fake.features[space.name], space.seen_by_loss
+        features, seen = _shuffled(fake.features[space.name]), space.seen_by_loss
         if not _varied(features):
             warnings.warn(
                 f"All {fake.count:,} generated images have the same features ({space.name}): the generator has collapsed, "
@@ -115,8 +115,8 @@ def measure(
             for name, found in _frechet(space, real.gaussians[space.name], features).items():
                 note(name, found, "lower", fake.count, real.count or None, seen, None)
             continue
-        reference = real.features[space.name]
-        half = _halves(reference)[0]
+        reference = _shuffled(real.features[space.name])
+        half = reference[: real.count // 2]
         n = floors.get(space.name, {}).get("n", len(half))
         most_fake, most_real = min(fake.count, PAIRWISE_AT_MOST), min(n, PAIRWISE_AT_MOST)
         for name, found in _compare(space, reference, features, half[:n]).items():
@@ -172,6 +172,11 @@ def _varied(features: Tensor) -> bool:
     return any(bool((batch != features[0]).any()) for batch in features.split(1024))
 
 
+def _shuffled(features: Tensor) -> Tensor:
+    """Rows in a random order that is always the same: those of a folder come sorted, and what is measured takes the first."""
+    return features[torch.randperm(len(features), generator=random_stream(0, "halves"))]
+
+
 def _halves(features: Tensor) -> tuple[Tensor, Tensor]:
-    order = torch.randperm(len(features), generator=random_stream(0, "halves"))
-    return features[order[: len(order) // 2]], features[order[len(order) // 2 :]]
+    order = _shuffled(features)
+    return order[: len(order) // 2], order[len(order) // 2 :]
