@@ -89,7 +89,7 @@ def load_images(
     if count is not None and count < 1:
         raise ValueError(f"count is the number of images to take, at least 1 (or None for all), not {count}.")
     if size is not None and size < 1:
-        raise ValueError(f"size is the number of pixels a side, at least 1 (or None for images as they are), not {size}.")
+        raise ValueError(f"size is the number of pixels a side, at least 1, not {size}; None takes images as they are.")
     if size is None and crop < 1.0:
         raise ValueError(f"With size None images are taken whole: leave crop at 1, or give a size (crop is {crop}).")
     if source == "synthetic":

@@ -215,6 +215,36 @@ def test_a_crop_can_make_an_image_too_small(folder):
         load_images(folder, 16, crop=0.5, on_corrupt="skip")
 
 
+# Images as they are
+
+
+def test_without_a_size_images_are_taken_as_they_are(folder):
+    found = load_images(folder, None)
+    assert found.shape == (6, 3, 24, 20)
+    assert torch.equal(found[0], array(picture(seed=0)))
+    assert load_images(folder, 20).shape == (6, 3, 20, 20)  # kept apart in the cache
+    assert torch.equal(load_images(folder, None), found)
+
+
+def test_without_a_size_images_must_be_of_one_size(folder):
+    (folder / "e.png").write_bytes(encoded(picture(21, 24)))
+    with pytest.raises(ValueError, match=r"e\.png is 21×24 pixels, an image before it 20×24: give images of one size, or a size"):
+        load_images(folder, None)
+
+
+def test_without_a_size_nothing_is_cropped(folder):
+    with pytest.raises(ValueError, match="With size None images are taken whole: leave crop at 1, or give a size"):
+        load_images(folder, None, crop=0.5)
+
+
+def test_without_a_size_unreadable_images_are_named_or_skipped(folder):
+    (folder / "a.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"1 of 6 files are not readable images: a\.png"):
+        load_images(folder, None)
+    with pytest.warns(UserWarning, match=r"a\.png\. They were left out"):
+        assert load_images(folder, None, on_corrupt="skip").shape == (5, 3, 24, 20)
+
+
 @pytest.mark.parametrize("content", [[], [".DS_Store"]])
 def test_an_empty_source_is_refused(tmp_path, content):
     (tmp_path / "empty").mkdir()
