@@ -14,7 +14,9 @@ from centroidlib.evaluation import (
     observe,
     observe_images,
     protocol_of,
+    read_floors,
     save_statistics,
+    write_floors,
     write_metrics,
 )
 from centroidlib.faces import FACTORS, draw_faces
@@ -78,10 +80,12 @@ __all__ = [
     "observe_images",
     "precision_recall",
     "protocol_of",
+    "read_floors",
     "save_statistics",
     "to_float",
     "to_uint8",
     "train",
     "train_step",
+    "write_floors",
     "write_metrics",
 ]

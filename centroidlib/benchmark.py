@@ -3,7 +3,8 @@
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
@@ -43,19 +44,23 @@ def fast_bfloat16() -> bool:
     return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
-def seeded_inception(torch_home: Path, seed: int = 0) -> None:
-    """Write random weights in the form of pytorch-fid's file into a torch cache, and use that cache from now on.
+@contextmanager
+def seeded_inception(torch_home: Path, seed: int = 0) -> Iterator[None]:
+    """Inside, pytorch-fid's file is one of random weights in its form, in a torch cache at `torch_home`.
 
     Times do not depend on the weights, and the published file is not on every machine.
     """
-    with patch.object(inception, "load_state_dict_from_url"), patch.object(nn.Module, "load_state_dict"):
-        network = inception.fid_inception_v3()
-    rng = torch.Generator().manual_seed(seed)
-    for name, tensor in network.state_dict().items():
-        if tensor.ndim > 1:
-            nn.init.kaiming_normal_(tensor, generator=rng)
-        elif tensor.is_floating_point():
-            tensor.fill_(1.0 if name.endswith(("bn.weight", "running_var")) else 0.0)
-    with replacing(torch_home / "hub" / "checkpoints" / inception.FID_WEIGHTS_URL.rsplit("/", 1)[-1]) as temporary:
-        torch.save(network.state_dict(), temporary)
-    os.environ["TORCH_HOME"] = str(torch_home)
+    path = torch_home / "hub" / "checkpoints" / inception.FID_WEIGHTS_URL.rsplit("/", 1)[-1]
+    if not path.is_file():
+        with patch.object(inception, "load_state_dict_from_url"), patch.object(nn.Module, "load_state_dict"):
+            network = inception.fid_inception_v3()
+        rng = torch.Generator().manual_seed(seed)
+        for name, tensor in network.state_dict().items():
+            if tensor.ndim > 1:
+                nn.init.kaiming_normal_(tensor, generator=rng)
+            elif tensor.is_floating_point():
+                tensor.fill_(1.0 if name.endswith(("bn.weight", "running_var")) else 0.0)
+        with replacing(path) as temporary:
+            torch.save(network.state_dict(), temporary)
+    with patch.dict(os.environ, {"TORCH_HOME": str(torch_home)}):
+        yield

@@ -35,6 +35,7 @@ class Estimate(NamedTuple):
     low: float | None = None
     high: float | None = None
     method: str | None = None
+    error: float | None = None  # the standard error
 
 
 def frechet_interval(real: Tensor | Gaussian, fake: Tensor | Gaussian) -> tuple[Estimate, Estimate | None]:
@@ -138,7 +139,7 @@ def mean_interval(values: Tensor) -> Estimate:
     if n == 1:
         return Estimate(float(values))
     mean, half = float(values.mean()), float(stdtrit(n - 1, 0.975) * values.std() / np.sqrt(n))
-    return Estimate(mean, mean - half, mean + half, "t 95 %")
+    return Estimate(mean, mean - half, mean + half, "t 95 %", float(values.std() / np.sqrt(n)))
 
 
 def share_interval(hits: int, count: int) -> Estimate:
@@ -152,7 +153,9 @@ def share_interval(hits: int, count: int) -> Estimate:
     z, share = float(ndtri(0.975)), hits / count
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z * np.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2) / (1 + z**2 / count)
-    return Estimate(share, max(0.0, middle - half), min(1.0, middle + half), "Wilson 95 %")
+    return Estimate(
+        share, max(0.0, middle - half), min(1.0, middle + half), "Wilson 95 %", float(np.sqrt(share * (1 - share) / count))
+    )
 
 
 def offset_interval(group_means: Tensor, group_sizes: Tensor, centre: Tensor, unit: float) -> Estimate:
@@ -186,7 +189,7 @@ def _jackknife(value: float, deleted: Sequence[Sequence[float]], lowest: float =
         return Estimate(value)
     freedom = total**2 / sum(variance**2 / (len(values) - 1) for variance, values in zip(variances, deleted, strict=True))
     half = float(stdtrit(freedom, 0.975)) * total**0.5
-    return Estimate(value, max(lowest, value - half), min(highest, value + half), "jackknife 95 %")
+    return Estimate(value, max(lowest, value - half), min(highest, value + half), "jackknife 95 %", total**0.5)
 
 
 def _without(features: Tensor, whole: Gaussian, group: int) -> Gaussian:

@@ -17,6 +17,11 @@ _EPS = float(np.finfo(np.float64).eps)
 _potrf, _pstrf, _sygst = get_lapack_funcs(("potrf", "pstrf", "sygst"), dtype=np.float64)
 
 
+def named(space: str, metric: str) -> str:
+    """A metric's name in a feature space that is named as its Fréchet distance: `kid` in `fid`, `kid_768` in `fid_768`."""
+    return metric if space == "fid" else f"{metric}_{space.removeprefix('fid_').removeprefix('fd_')}"
+
+
 class Gaussian(NamedTuple):
     """What the Fréchet distance knows of a set: mean (d,) and covariance (d, d), both float64."""
 

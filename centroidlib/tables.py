@@ -10,6 +10,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from centroidlib._files import write_text
+from centroidlib.metrics import named
 from centroidlib.runs import read_record
 
 PAPER = {
@@ -49,7 +50,7 @@ def collect(folders: Sequence[Path], label_protocols: bool = False) -> pd.DataFr
             row |= {k: v for k, v in stage["parameters"].items() if k not in row}
         for name, entry in measured["metrics"].items():
             row[name] = entry["value"]
-            parts = ("low", "high", "floor", "floor_heldout", "value_at_floor_n", "seen_by_loss")
+            parts = ("standard_error", "low", "high", "floor", "floor_heldout", "value_at_floor_n", "seen_by_loss")
             row |= {f"{name}_{part}": entry.get(part) for part in parts}
         rows.append(row | {"n_real": measured["protocol"]["n_real"], "n_fake": measured["protocol"]["n_fake"]})
     differing = _differences(protocols)
@@ -74,27 +75,19 @@ def _brief(value: object) -> str:
     return " ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
 
 
-def better_of(metrics: Path) -> dict[str, str]:
-    """Name → `lower`, `higher` or `floor`, of all metrics in a metrics.json."""
-    entries = json.loads(metrics.read_text(encoding="utf-8"))["metrics"]
-    return {name: entry["better"] for name, entry in entries.items()}
+def better_of(files: Sequence[Path]) -> dict[str, str]:
+    """Name → `lower`, `higher` or `floor`, of all metrics in several metrics.json."""
+    entries = [json.loads(file.read_text(encoding="utf-8"))["metrics"] for file in files]
+    return {name: entry["better"] for metrics in entries for name, entry in metrics.items()}
 
 
 def by_space(names: Iterable[str]) -> dict[str, list[str]]:
-    """Metrics' names by the feature space they are measured in, the others under `images`.
-
-    A space is named as its Fréchet distance, `fid_768`; its metrics end in what follows `fid_` or `fd_`, those of `fid`
-    itself in nothing.
-    """
+    """Metrics' names by the feature space they are measured in, the others under `images`."""
     names = list(names)
     spaces = [name for name in names if name.startswith(("fid", "fd_")) and not name.endswith("_inf")]
-    suffixes = {space: "" if space == "fid" else "_" + space.removeprefix("fid_").removeprefix("fd_") for space in spaces}
-    found: dict[str, list[str]] = {
-        space: [space, f"{space}_inf", *(f"{metric}{suffixes[space]}" for metric in SPACE_METRICS)] for space in spaces
-    }
-    known = {name for group in found.values() for name in group}
-    found = {space: [name for name in group if name in names] for space, group in found.items()}
-    rest = [name for name in names if name not in known]
+    wanted = {space: [space, f"{space}_inf", *(named(space, metric) for metric in SPACE_METRICS)] for space in spaces}
+    found = {space: [name for name in group if name in names] for space, group in wanted.items()}
+    rest = [name for name in names if not any(name in group for group in found.values())]
     return found | ({"images": rest} if rest else {})
 
 
@@ -129,7 +122,8 @@ def metrics_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     for name, entry in measured.items():
         interval = "–" if entry["low"] is None else f"{_number(entry['low'])} to {_number(entry['high'])} ({entry['interval']})"
-        at_floor = _number(entry["value_at_floor_n"]) + (f" (N = {entry['floor_n']:,})" if entry["floor_n"] else "")
+        at_floor = _number(entry["value_at_floor_n"])
+        at_floor += f" (N = {entry['floor_n']:,})" if entry["value_at_floor_n"] is not None else ""
         counts = f"{entry['n_fake']:,} / {entry['n_real']:,}" if entry["n_real"] else f"{entry['n_fake']:,} / not known"
         numbers = [_number(entry["value"]), interval, _number(entry["floor"]), _number(entry["floor_heldout"]), at_floor]
         rows.append([f"`{name}`", *numbers, counts, ARROWS[entry["better"]], "yes" if entry["seen_by_loss"] else "no"])
@@ -139,7 +133,10 @@ def metrics_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
 def floors_table(floors: Mapping[str, Mapping[str, Any]]) -> str:
     """What `measure_real` found, as a Markdown table."""
     rows = [["metric", "real against real", "against held-out", "N a side"]]
-    rows += [[f"`{name}`", _number(f["floor"]), _number(f["floor_heldout"]), f"{f['n']:,}"] for name, f in floors.items()]
+    rows += [
+        [f"`{name}`", _number(f["floor"]), _number(f["floor_heldout"]), f"{f['n']:,}" if f["n"] else "–"]
+        for name, f in floors.items()
+    ]
     return markdown(rows)
 
 
@@ -166,6 +163,8 @@ def table1(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
 
     body = [["metric", *arms, "real images", "held-out", "better"]]
     for name, way in better.items():
+        if name not in rows or rows[name].isna().all():
+            continue
         values = [_spread(rows[rows["arm"] == arm], name) for arm in arms]
         seen = "; seen by the loss" if first[f"{name}_seen_by_loss"] else ""
         body.append(
@@ -219,6 +218,7 @@ def verdict(rows: pd.DataFrame, better: Mapping[str, str], baseline: str = "base
             for label, part in rows.groupby("protocol", sort=False)
         ]
         return "\n\n".join(parts)
+    better = {name: way for name, way in better.items() if not rows[name].isna().all()}
     arms = list(dict.fromkeys(rows["arm"]))
     if baseline not in arms or len(arms) < 2:
         return "**Answer.** There is only one arm here, so nothing is compared: run the other (λ = 0, arm `baseline`) as well."

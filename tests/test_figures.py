@@ -33,7 +33,7 @@ def heights(ax):
 
 
 def test_a_measurement_is_drawn_at_its_n_at_the_floors_n_and_extrapolated():
-    left, right = figures.figure_measured(measured(), ["fid"], [""], "centroid").axes
+    left, right = figures.figure_measured(measured(), ["fid"], "centroid").axes
     points = {(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in left.lines if len(line.get_xdata()) == 1}
     assert points == {(1 / 200, 3.0), (0.0, 2.8), (1 / 100, 3.2), (1 / 100, 0.5)}
     intervals = [line for line in left.lines if len(line.get_xdata()) == 2 and len(set(line.get_xdata())) == 1]
@@ -43,7 +43,7 @@ def test_a_measurement_is_drawn_at_its_n_at_the_floors_n_and_extrapolated():
 
 
 def test_held_out_images_and_the_losss_own_space_are_marked():
-    left, right = figures.figure_measured(measured(floor_heldout=0.6, seen_by_loss=True), ["fid"], [""], "centroid").axes
+    left, right = figures.figure_measured(measured(floor_heldout=0.6, seen_by_loss=True), ["fid"], "centroid").axes
     assert left.get_title(loc="left") == "fid (seen by the loss)"
     assert 0.6 in heights(left)
     assert heights(right).count(0.6) == 4
@@ -51,19 +51,20 @@ def test_held_out_images_and_the_losss_own_space_are_marked():
 
 def test_what_was_not_measured_is_not_drawn():
     bare = entry(3.0, low=None, high=None, floor=None, floor_n=None, value_at_floor_n=None, n_real=None)
-    left, right = figures.figure_measured({"fid": bare}, ["fid"], [""], "centroid").axes
+    left, right = figures.figure_measured({"fid": bare}, ["fid"], "centroid").axes
     assert heights(left) == [3.0]
     assert heights(right) == []
 
 
 def test_every_run_and_its_interval_is_drawn():
     rows = pd.DataFrame({"arm": ["baseline", "baseline", "centroid"], "seed": [0, 1, 0], "fid": [3.0, 3.5, 2.0], "recall": 0.5})
+    rows["protocol"] = ""
     for name in ("fid", "recall"):
         rows = rows.assign(**{f"{name}_floor": 1.0, f"{name}_low": [2.5, np.nan, 1.5], f"{name}_high": [3.2, np.nan, 2.5]})
     ax, other = figures.figure_metrics(rows, {"fid": ["fid", "recall"]}, {"fid": "lower", "recall": "higher"}).axes
     assert heights(ax) == [2.0, 3.0, 3.5]
     bars = [tuple(line.get_ydata()) for line in ax.lines if len(line.get_ydata()) == 2]
-    assert bars == [(2.5, 3.2), (1.5, 2.5), (1.0, 1.0)]
+    assert bars == [(2.5, 3.2), (1.0, 1.0), (1.5, 2.5), (1.0, 1.0)]
     assert (ax.get_title(loc="left"), other.get_xlabel()) == ("fid", "higher is better")
 
 
@@ -79,3 +80,11 @@ def test_ratios_are_bars():
     (ax,) = figures.figure_ratios(ratios).axes
     assert [bar.get_width() for bar in ax.patches] == [0.5, 8.0]
     assert [text.get_text() for text in ax.texts] == ["0.5×", "8.0×"]
+
+
+def test_protocols_are_drawn_apart_each_beside_its_floor():
+    rows = pd.DataFrame({"arm": "baseline", "seed": 0, "fid": [3.0, 9.0], "fid_low": np.nan, "fid_high": np.nan})
+    rows = rows.assign(protocol=["resize = bilinear", "resize = lanczos"], fid_floor=[1.0, 4.0])
+    (ax,) = figures.figure_metrics(rows, {"fid": ["fid"]}, {"fid": "lower"}).axes
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["baseline\nresize = bilinear", "baseline\nresize = lanczos"]
+    assert [tuple(line.get_ydata()) for line in ax.lines if len(line.get_ydata()) == 2] == [(1.0, 1.0), (4.0, 4.0)]

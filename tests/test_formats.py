@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import centroidlib as cl
 from centroidlib.evaluation import Space
@@ -19,7 +20,14 @@ def spaces(layer=1):
     return [Space("fd_x", cl.VGG16Features(layer, "random", pool=True), False)]
 
 
-SETTINGS = {"samples": 24, "lpips": ["alex"], "pairs": 100, "crop": 1.0, "resize": "bilinear", "batch_norm": "eval"}
+SETTINGS = {
+    "samples": 24,
+    "lpips": {"alex": nn.Linear(1, 1)},
+    "pairs": 100,
+    "crop": 1.0,
+    "resize": "bilinear",
+    "batch_norm": "eval",
+}
 
 
 def test_the_file_has_one_form_and_a_fingerprint_of_the_protocol(images, phi, tmp_path):
@@ -34,7 +42,15 @@ def test_the_file_has_one_form_and_a_fingerprint_of_the_protocol(images, phi, tm
     assert set(content) == {"fingerprint", "protocol", "metrics"}
     assert content["fingerprint"] == first == written()
     assert content["metrics"] == entries
-    changes = [{"crop": 0.9}, {"resize": "lanczos"}, {"samples": 25}, {"lpips": []}, {"lpips": ["vgg"]}, {"pairs": 99}]
+    changes = [
+        {"crop": 0.9},
+        {"resize": "lanczos"},
+        {"samples": 25},
+        {"lpips": {}},
+        {"lpips": {"vgg": nn.Linear(1, 1)}},
+        {"lpips": {"alex": nn.Linear(1, 2)}},
+        {"pairs": 99},
+    ]
     changes += [{"batch_norm": "train"}, {"real": images[:-1]}, {"held_out": None}, {"measured": spaces(2)}, {"features": None}]
     changes += [
         {"features": cl.VGG16Features(2, "random", pool=True, seed=1)},
@@ -49,6 +65,25 @@ def test_the_fingerprint_is_that_of_what_is_measured_not_of_the_machine(images, 
     assert torch.__version__ not in text
     assert "cpu" not in text
     assert protocol["quantiser"] == "uint8, rounded"
+
+
+def test_floors_are_read_under_the_protocol_they_were_measured_under(images, phi, tmp_path):
+    path, floors = tmp_path / "floors.json", {"fd_x": {"floor": 0.5, "floor_heldout": None, "n": 5}}
+    protocol = cl.protocol_of(images, None, spaces(), phi, **SETTINGS)
+    cl.write_floors(path, floors, protocol)
+    assert cl.read_floors(path, protocol) == floors
+    assert cl.read_floors(path, protocol | {"batch_norm": "train"}) == floors
+    with pytest.raises(
+        ValueError, match=r"floors\.json were measured under another protocol \(crop = 1.0 there, 0.9 here\): run 01"
+    ):
+        cl.read_floors(path, protocol | {"crop": 0.9})
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"fid": 1}'])
+def test_damaged_floors_are_refused(tmp_path, content):
+    (tmp_path / "floors.json").write_text(content)
+    with pytest.raises(ValueError, match=r"floors\.json holds no floors of this library, or is damaged: run 01_centroid again"):
+        cl.read_floors(tmp_path / "floors.json", {})
 
 
 def test_a_metric_that_is_not_finite_never_reaches_the_file(tmp_path):
@@ -94,5 +129,8 @@ def test_what_holds_no_statistics_is_refused(tmp_path, content):
         np.savez(path, mu=mean * np.nan, sigma=covariance)
     else:
         np.savez(path, mu=np.array([object()]), sigma=covariance)
-    with pytest.raises(ValueError, match=r"real\.npz.*(mu and sigma|\(d,\) and \(d, d\)).*make (it|the file) again"):
+    with pytest.raises(
+        (ValueError, FileNotFoundError),
+        match=r"real\.npz.*(mu and sigma|writes one|\(d,\) and \(d, d\)).*(make (it|the file) again|--save-stats)",
+    ):
         cl.load_statistics(path)

@@ -1,5 +1,7 @@
 """Tests of what is measured: every metric with its floor and interval, in the form that DESIGN.md writes."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -7,14 +9,16 @@ from torch import nn
 import centroidlib as cl
 from centroidlib.evaluation import Observed, Space, measuring
 
-ENTRY = {"value", "low", "high", "interval", "floor", "floor_heldout", "floor_n", "value_at_floor_n"}
+ENTRY = {"value", "standard_error", "low", "high", "interval", "floor", "floor_heldout", "floor_n", "value_at_floor_n"}
 ENTRY |= {"n_real", "n_fake", "seen_by_loss", "better"}
 METRICS = ("kid", "precision", "recall", "density", "coverage", "nearest")
 
 
-def apart(a, b):
+class Apart(nn.Module):
     """Stands in for LPIPS."""
-    return (a - b).abs().mean(dim=(1, 2, 3))
+
+    def forward(self, a, b):
+        return (a - b).abs().mean(dim=(1, 2, 3))
 
 
 class Colours(nn.Module):
@@ -34,7 +38,7 @@ def setting(tmp_path_factory):
     pooled = cl.VGG16Features(2, "random", pool=True)
     spaces = [Space("fd_colours", Colours(), False), Space(f"fd_{phi.name}", nn.Sequential(pooled, nn.Linear(64, 8)), True)]
     spaces[1].network.requires_grad_(False)
-    networks = {"alex": apart}
+    networks = {"alex": Apart()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CENTROIDLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
         seen = cl.observe_images(real, spaces, lpips=networks, pairs=50)
@@ -55,7 +59,8 @@ def test_entries_are_those_of_the_design(setting):
     )
     assert all(set(entry) == ENTRY for entry in entries.values())
     assert {n for n, e in entries.items() if e["better"] == "lower"} == {
-        n for s in spaces for n in (s.name, f"{s.name}_inf", s.named("kid"))
+        *(n for s in spaces for n in (s.name, f"{s.name}_inf", s.named("kid"))),
+        "centre_offset",
     }
     assert {n for n, e in entries.items() if e["better"] == "higher"} == {
         s.named(m) for s in spaces for m in ("precision", "recall", "coverage")
@@ -73,13 +78,12 @@ def test_values_are_those_of_the_metrics(setting):
     a, b = real.features["fd_colours"], fake.features["fd_colours"]
     assert entries["fd_colours"]["value"] == pytest.approx(cl.frechet_distance(a, b), rel=1e-9)
     assert (entries["fd_colours"]["n_real"], entries["fd_colours"]["n_fake"]) == (240, 130)
-    half = measuring._shuffled(a)[: floors["fd_colours"]["n"]]
-    assert entries["kid_colours"]["value"] == pytest.approx(cl.kernel_distance(half, b), rel=1e-9)
-    precision, recall = cl.precision_recall(half, b)
-    density, coverage = cl.density_coverage(half, b)
+    assert entries["kid_colours"]["value"] == pytest.approx(cl.kernel_distance(a, b), rel=1e-9)
+    precision, recall = cl.precision_recall(a, b)
+    density, coverage = cl.density_coverage(a, b)
     found = [entries[space.named(m)]["value"] for m in METRICS[1:5]]
     assert found == pytest.approx([precision, recall, density, coverage])
-    assert (entries["recall_colours"]["n_real"], entries["recall_colours"]["n_fake"]) == (70, 130)
+    assert (entries["recall_colours"]["n_real"], entries["recall_colours"]["n_fake"]) == (240, 130)
     nearest = torch.cdist(b.double(), a.double()).min(1).values.mean()
     assert entries["nearest_colours"]["value"] == pytest.approx(float(nearest), rel=1e-6)
     inside = (fake.distances <= stats.reference_distance).double().mean()
@@ -94,6 +98,7 @@ def test_every_value_lies_in_its_interval(setting):
     for name, entry in entries.items():
         assert entry["interval"] is not None, name
         assert entry["low"] <= entry["value"] <= entry["high"], name
+        assert entry["standard_error"] > 0
     methods = {n: e["interval"] for n, e in entries.items()}
     assert methods["fd_colours"] == methods["recall_colours"] == methods["centre_offset"] == "jackknife 95 %"
     assert methods["lpips_alex"] == methods["nearest_colours"] == "t 95 %"
@@ -102,16 +107,19 @@ def test_every_value_lies_in_its_interval(setting):
 
 def test_floors_and_the_arms_value_are_measured_at_one_n(setting):
     real, others, fake, _, _, floors, entries = setting
-    first, second = measuring._halves(real.features["fd_colours"])
-    assert floors["fd_colours"]["n"] == floors["recall_colours"]["n"] == 70  # no more are held out
-    assert floors["fd_colours"]["floor"] == pytest.approx(cl.frechet_distance(first[:70], second[:70]), rel=1e-9)
-    beside = cl.frechet_distance(first[:70], measuring._shuffled(others.features["fd_colours"])[:70])
-    assert floors["fd_colours"]["floor_heldout"] == pytest.approx(beside, rel=1e-9)
-    at_floor = cl.frechet_distance(first[:70], measuring._shuffled(fake.features["fd_colours"])[:70])
-    assert entries["fd_colours"]["value_at_floor_n"] == pytest.approx(at_floor, rel=1e-9)
-    assert entries["fd_colours"]["floor_n"] == 70
-    assert entries["recall_colours"]["value_at_floor_n"] == entries["recall_colours"]["value"]
-    assert entries["fd_colours_inf"]["value_at_floor_n"] is None
+    order = measuring._shuffled(real.features["fd_colours"])
+    first, second = order[:70], order[120:190]
+    other, made = (measuring._shuffled(seen.features["fd_colours"])[:70] for seen in (others, fake))
+    measures = {"fd": cl.frechet_distance, "kid": cl.kernel_distance, "recall": lambda a, b: cl.precision_recall(a, b)[1]}
+    measures["coverage"] = lambda a, b: cl.density_coverage(a, b)[1]
+    for metric, found in measures.items():
+        floor, entry = floors[f"{metric}_colours"], entries[f"{metric}_colours"]
+        assert floor["n"] == entry["floor_n"] == 70  # no more are held out
+        assert floor["floor"] == pytest.approx(found(first, second), rel=1e-9)
+        assert floor["floor_heldout"] == pytest.approx(found(first, other), rel=1e-9)
+        assert entry["value_at_floor_n"] == pytest.approx(found(first, made), rel=1e-9)
+    for name in ("fd_colours_inf", "nearest_colours", "lpips_alex", "inside_d_ref"):
+        assert entries[name]["value_at_floor_n"] is entries[name]["floor_n"] is None
 
 
 @pytest.mark.parametrize(("samples", "n"), [(50, 50), (1000, 120)])
@@ -140,8 +148,30 @@ def test_pairwise_metrics_are_of_a_bounded_number_of_images(setting, monkeypatch
         entry = entries[f"{metric}_colours"]
         assert (entry["n_real"], entry["n_fake"], entry["floor_n"]) == (50, 50, 50)
     assert (entries["fd_colours"]["n_fake"], entries["fd_colours"]["floor_n"]) == (130, 100)
-    first, second = (half[:50] for half in measuring._halves(real.features["fd_colours"]))
-    assert floors["recall_colours"]["floor"] == pytest.approx(cl.precision_recall(first, second)[1])
+    order = measuring._shuffled(real.features["fd_colours"])
+    assert floors["recall_colours"]["floor"] == pytest.approx(cl.precision_recall(order[:50], order[120:170])[1])
+    made = measuring._shuffled(fake.features["fd_colours"])[:50]
+    assert entries["recall_colours"]["value"] == pytest.approx(cl.precision_recall(order[:50], made)[1])
+
+
+@pytest.mark.parametrize("few", ["real", "held_out", "fake"])
+def test_fewer_images_than_neighbours_leave_out_what_needs_neighbours(setting, few):
+    real, others, fake, spaces, *_ = setting
+    sets = {"real": real, "held_out": others, "fake": fake}
+    sets[few] = Observed(5, {"fd_colours": sets[few].features["fd_colours"][:5]})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "(2|4|5) .* images for 6 dimensions")
+        floors = cl.measure_real(sets["real"], spaces[:1], None, 100, sets["held_out"])
+        entries = cl.measure(sets["fake"], sets["real"], spaces[:1], None, floors)
+    assert {"fd_colours", "kid_colours", "nearest_colours"} <= set(entries)
+    assert ("recall_colours" in entries) == (few == "held_out")
+    assert "recall_colours" not in floors or few == "fake"
+
+
+def test_what_no_loss_has_seen_is_not_marked_as_seen(setting):
+    real, _, fake, spaces, stats, floors, _ = setting
+    entries = cl.measure(fake, real, spaces[:1], stats, floors, trained_in_phi=False)
+    assert not any(entry["seen_by_loss"] for entry in entries.values())
 
 
 def test_real_images_measured_as_generated_are_at_their_floors(setting):
@@ -195,6 +225,6 @@ def test_of_images_sorted_by_kind_no_kind_is_left_out(setting, monkeypatch):
     values = fake.features["fd_colours"]
     by_brightness = values[values[:, 0].argsort()]
     found = cl.measure(Observed(130, {"fd_colours": by_brightness}), real, spaces[:1], None, floors)["kid_colours"]
-    half = measuring._shuffled(real.features["fd_colours"])[:60]
+    half = measuring._shuffled(real.features["fd_colours"])[:60]  # of all real images
     darkest, every = (cl.kernel_distance(half, rows) for rows in (by_brightness[:60], values))
     assert abs(found["value"] - every) < 0.3 * abs(darkest - every)

@@ -35,8 +35,20 @@ def colours(name="fd_colours"):
 
 
 def apart(a, b):
-    """Stands in for LPIPS: the mean absolute difference of each pair."""
     return (a - b).abs().mean(dim=(1, 2, 3))
+
+
+class Apart(nn.Module):
+    """Stands in for LPIPS: the mean absolute difference of each pair."""
+
+    def __init__(self, met=None):
+        super().__init__()
+        self.met = met
+
+    def forward(self, a, b):
+        if self.met is not None:
+            self.met.extend(zip(a.flatten(1).mean(1).tolist(), b.flatten(1).mean(1).tolist(), strict=True))
+        return apart(a, b)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +70,7 @@ def test_every_network_sees_every_image_once_and_the_last_partial_batch_counts(f
     generator.register_forward_hook(lambda *_: made.append(1))
     stats = cl.compute_centroid(faces, phi)
     phi.seen.clear()
-    seen = cl.observe(cl.generated(generator, 150, 0), 150, [first, second], phi, stats, {"x": apart}, 70)
+    seen = cl.observe(cl.generated(generator, 150, 0), 150, [first, second], phi, stats, {"x": Apart()}, 70)
     assert made == [1, 1, 1]
     assert phi.seen == first.network.seen == second.network.seen == [64, 64, 22]
     assert seen.count == len(seen.features["fd_a"]) == len(seen.distances) == 150
@@ -109,27 +121,43 @@ def test_features_that_overflow_blame_the_precision(faces):
 
 def test_pairs_of_stored_images_are_disjoint_random_and_always_the_same(faces):
     met = []
-
-    def remember(a, b):
-        met.extend(zip(a.flatten(1).mean(1).tolist(), b.flatten(1).mean(1).tolist(), strict=True))
-        return apart(a, b)
-
-    first = cl.observe_images(faces, [], lpips={"x": remember}, pairs=60).lpips["x"]
+    first = cl.observe_images(faces, [], lpips={"x": Apart(met)}, pairs=60).lpips["x"]
     assert len(first) == 60
     assert len({value for pair in met for value in pair}) == 120
     means = cl.to_float(faces).flatten(1).mean(1).tolist()
     order = [means.index(value) for pair in met for value in pair]
     assert order != sorted(order)
-    assert torch.equal(first, cl.observe_images(faces, [], lpips={"x": apart}, pairs=60).lpips["x"])
+    assert torch.equal(first, cl.observe_images(faces, [], lpips={"x": Apart()}, pairs=60).lpips["x"])
 
 
 def test_stored_images_give_as_many_pairs_as_there_are(faces):
-    assert len(cl.observe_images(faces[:7], [], lpips={"x": apart}, pairs=5000).lpips["x"]) == 3
+    assert len(cl.observe_images(faces[:7], [], lpips={"x": Apart()}, pairs=5000).lpips["x"]) == 3
+
+
+def test_the_first_images_are_kept_to_be_looked_at(faces):
+    assert torch.equal(cl.observe(faces.split(64), 150, [colours()], keep=70).images, faces[:70])
+    assert torch.equal(cl.observe(faces.split(64), 150, [colours()], keep=500).images, faces)
+    assert len(cl.observe(faces.split(64), 150, [colours()]).images) == 0
+
+
+@pytest.mark.parametrize(("batches", "count", "message"), [
+    ((64, 64), 150, "Only 128 of the 150 images"),
+    ((64, 86), 140, "A batch of 86 images came after 64 of 140"),
+    ((63, 64, 23), 150, "A batch of 63 images came after 0 of 150: all but the last must hold an even number"),
+])  # fmt: skip
+def test_other_images_than_announced_are_refused(faces, batches, count, message):
+    with pytest.raises(ValueError, match=message):
+        cl.observe(faces[: sum(batches)].split(batches), count, [colours()])
+
+
+def test_lpips_of_no_pairs_is_refused(faces):
+    with pytest.raises(ValueError, match="LPIPS is the mean over pairs of images: give at least one, not 0"):
+        cl.observe(faces.split(64), 150, lpips={"x": Apart()})
 
 
 def test_more_pairs_than_generated_images_allow_are_refused(generator):
     with pytest.raises(ValueError, match="501 disjoint pairs for LPIPS need 1,002 images; there are 1,001"):
-        cl.observe(cl.generated(generator, 1001, 0), 1001, lpips={"x": apart}, pairs=501)
+        cl.observe(cl.generated(generator, 1001, 0), 1001, lpips={"x": Apart()}, pairs=501)
 
 
 def test_lpips_of_real_faces_has_the_known_value(real_weights):

@@ -69,7 +69,7 @@ def test_two_protocols_in_one_table_are_refused(two_protocols):
 
 
 def test_an_ablation_of_the_protocol_is_shown_labelled(two_protocols):
-    rows, better = tables.collect(two_protocols, label_protocols=True), tables.better_of(two_protocols[0] / "metrics.json")
+    rows, better = tables.collect(two_protocols, label_protocols=True), tables.better_of([folder / "metrics.json" for folder in two_protocols])
     assert list(rows["protocol"].unique()) == ["resize = None", "resize = lanczos"]
     table, words = tables.table1(rows, better), tables.verdict(rows, better)
     for text in (table, words):
@@ -111,7 +111,7 @@ def test_floors_stand_in_a_table_with_their_n():
 
 
 def test_table1_holds_the_papers_rows_beside_ours(folders):
-    better = tables.better_of(folders[0] / "metrics.json")
+    better = tables.better_of([folders[0] / "metrics.json"])
     text = tables.table1(tables.collect(folders), better)
     assert "32.1361" in text
     assert "0.2981" in text

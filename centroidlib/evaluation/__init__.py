@@ -1,6 +1,6 @@
 """Evaluation: the networks that measure, one pass over images, every metric with its floor and interval, its files."""
 
-from centroidlib.evaluation.formats import load_statistics, protocol_of, save_statistics, write_metrics
+from centroidlib.evaluation.formats import load_statistics, protocol_of, read_floors, save_statistics, write_floors, write_metrics
 from centroidlib.evaluation.measuring import measure, measure_real
 from centroidlib.evaluation.networks import Dinov2Features, InceptionFeatures, Space, load_lpips, metric_spaces
 from centroidlib.evaluation.observing import Observed, features_of, generate_images, generated, observe, observe_images
@@ -21,6 +21,8 @@ __all__ = [
     "observe",
     "observe_images",
     "protocol_of",
+    "read_floors",
     "save_statistics",
+    "write_floors",
     "write_metrics",
 ]

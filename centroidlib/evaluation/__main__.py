@@ -31,8 +31,8 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m centroidlib.evaluation",
-        description="Measure generated images against real ones, both taken as they are: Fréchet distance, KID, precision, recall, "
-        "density, coverage, nearest neighbours, LPIPS, each with its interval and beside what real images score.",
+        description="Measure generated images against real ones, both taken as they are: Fréchet distance, KID, precision, "
+        "recall, density, coverage, nearest neighbours, LPIPS, each with its interval and beside what real images score.",
     )
     parser.add_argument("--real", required=True, metavar="SOURCE", help=f"{SOURCE}; or an .npz of pytorch-fid's statistics")
     parser.add_argument("--fake", required=True, metavar="SOURCE", help=SOURCE)
@@ -71,6 +71,12 @@ def evaluate(options: argparse.Namespace) -> str:
     """Measure, write what is asked for, and return the table."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     known = str(options.real).endswith(".npz")
+    if known and (options.held_out or options.save_stats):
+        raise ValueError(f"--held-out and --save-stats need real images; {options.real} holds their statistics only.")
+    if options.pairs < 1:
+        raise ValueError(
+            f"--pairs is the number of image pairs for LPIPS, at least 1, not {options.pairs}; --lpips alone leaves it out."
+        )
     fake = load_images(options.fake, size=None)
     real = None if known else load_images(options.real, size=None)
     held_out = load_images(options.held_out, size=None) if options.held_out else None
@@ -107,12 +113,21 @@ def evaluate(options: argparse.Namespace) -> str:
     spaces = [Space(name, network.to(device), seen_by_loss=False) for name, network in networks.items()]
     distances = {net: attempt(f"lpips_{net}", partial(load_lpips, net, device)) for net in options.lpips}
     lpips = {net: distance for net, distance in distances.items() if distance}
+    if lpips and min(fake.shape[2:]) < 32:
+        lpips = {}
+        left_out.append(f"LPIPS was left out: it needs images of at least 32×32 pixels, and these have {_size(fake)}.")
+    inceptions = [space.name for space in spaces if isinstance(space.network, InceptionFeatures)]
+    if (known or options.save_stats) and not inceptions:
+        raise ValueError("\n".join(["pytorch-fid's statistics need its Inception, which is not there.", *left_out]))
 
     statistics: dict[str, Gaussian] = {}
     if real is None:
         statistics = _statistics(options.real, spaces)
         spaces = [space for space in spaces if space.name in statistics]
-        left_out.append(f"{options.real} holds mean and covariance only: what needs the real images themselves was left out.")
+        left_out.append(
+            f"{options.real} holds mean and covariance only: they were taken as exact, and what needs the real images themselves "
+            "was left out."
+        )
         phi = None
     if not spaces and not lpips:
         raise ValueError("\n".join(["Nothing is left to measure with; --vgg random needs no file.", *left_out]))
@@ -126,15 +141,16 @@ def evaluate(options: argparse.Namespace) -> str:
         held = observe_images(held_out, spaces, phi, stats, lpips, pairs, "held-out images") if held_out is not None else None
         floors = measure_real(observed, spaces, stats, len(fake), held)
     made = observe_images(fake, spaces, phi, stats, lpips, pairs, "generated images")
-    measured = measure(made, observed, spaces, stats, floors)
-    settings = {"samples": len(fake), "lpips": [*lpips], "pairs": pairs, "resize": "none", "batch_norm": "none"}
-    protocol = protocol_of(real, held_out, spaces, phi, **settings)
+    measured = measure(made, observed, spaces, stats, floors, trained_in_phi=False)
+    protocol = protocol_of(
+        *(real, held_out, spaces, phi), samples=len(fake), lpips=lpips, pairs=pairs, resize="none", batch_norm="none"
+    )
     if real is None:
         protocol["real_images"] = sha256(options.real)[:16]
     if options.json:
         write_metrics(options.json, measured, protocol, versions())
     if options.save_stats:
-        save_statistics(options.save_stats, fit_gaussian(observed.features[spaces[0].name]))
+        save_statistics(options.save_stats, fit_gaussian(observed.features[inceptions[0]]))
     return "\n\n".join([tables.metrics_table(measured), *left_out])
 
 

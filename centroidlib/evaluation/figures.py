@@ -12,29 +12,28 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from centroidlib.metrics import named
 from centroidlib.plots import COLOURS, REAL, arm_colour
+from centroidlib.tables import SPACE_METRICS
 
 
-def figure_measured(
-    measured: Mapping[str, Mapping[str, Any]], spaces: Sequence[str], suffixes: Sequence[str], arm: str
-) -> Figure:
+def figure_measured(measured: Mapping[str, Mapping[str, Any]], spaces: Sequence[str], arm: str) -> Figure:
     """Of one run, a row a feature space: the Fréchet distance over 1/N, and how the two sets cover each other.
 
     Args:
         measured: entries of metrics.json.
         spaces: names of the Fréchet distances, `fid_768`.
-        suffixes: what is appended to `precision` in each, `_768`.
         arm: name of the run's arm.
     """
     colour = arm_colour(arm)
     size = (10.5, 2.9 * len(spaces))
     figure, axes = plt.subplots(len(spaces), 2, figsize=size, squeeze=False, gridspec_kw={"width_ratios": [1.3, 1]})
-    for (left, right), space, suffix in zip(axes, spaces, suffixes, strict=True):
+    for (left, right), space in zip(axes, spaces, strict=True):
         entry, limit = measured[space], measured.get(f"{space}_inf")
         _over_n(left, entry, limit, arm)
         left.set_title(space + (" (seen by the loss)" if entry["seen_by_loss"] else ""))
         names = ("precision", "recall", "density", "coverage")
-        for i, part in enumerate(measured.get(name + suffix) for name in names):
+        for i, part in enumerate(measured.get(named(space, name)) for name in names):
             if part:
                 _with_interval(right, i, part, colour, "o")
                 right.plot([i - 0.25, i + 0.25], [part["floor"]] * 2, color=REAL, lw=1.5, ls="--")
@@ -72,11 +71,12 @@ def figure_metrics(rows: pd.DataFrame, groups: Mapping[str, Sequence[str]], bett
     """Each metric by arm, a dot a seed with its interval, beside what real images score (dashed); a row a feature space.
 
     Args:
-        rows: runs.csv: columns arm, seed and the metrics with their `_low`, `_high` and `_floor`.
+        rows: runs.csv: columns arm, seed, protocol and the metrics with their `_low`, `_high` and `_floor`.
         groups: columns to draw, by row of the figure.
         better: `lower`, `higher` or `floor` (the nearer the better) by metric.
     """
-    arms = list(dict.fromkeys(rows["arm"]))
+    arms = list(dict.fromkeys(zip(rows["protocol"], rows["arm"], strict=True)))
+    names = [f"{arm}\n{protocol}".strip() for protocol, arm in arms]
     columns = max(map(len, groups.values()))
     figure, axes = plt.subplots(len(groups), columns, figsize=(2.3 * columns, 2.4 * len(groups)), squeeze=False)
     sign = {"lower": "lower is better", "higher": "higher is better", "floor": "nearer to dashed"}
@@ -85,16 +85,16 @@ def figure_metrics(rows: pd.DataFrame, groups: Mapping[str, Sequence[str]], bett
     for (label, metrics), line in zip(groups.items(), axes, strict=True):
         for ax, metric in zip(line, metrics, strict=False):
             ax.set_axis_on()
-            for i, arm in enumerate(arms):
-                mine = rows[rows["arm"] == arm]
+            for i, (protocol, arm) in enumerate(arms):
+                mine = rows[(rows["arm"] == arm) & (rows["protocol"] == protocol)]
                 spread = np.linspace(-0.2, 0.2, len(mine)) if len(mine) > 1 else [0.0]
                 for x, (_, row) in zip(spread, mine.iterrows(), strict=True):
                     estimate = {part: row[f"{metric}_{part}"] for part in ("low", "high")} | {"value": row[metric]}
                     _with_interval(ax, i + x, estimate, arm_colour(arm), "o")
-            ax.axhline(rows[f"{metric}_floor"].mean(), color=REAL, ls="--", lw=1.2)
-            title = label if metric == label else metric.removesuffix("_" + label.removeprefix("fid_").removeprefix("fd_"))
+                ax.plot([i - 0.5, i + 0.5], [mine[f"{metric}_floor"].mean()] * 2, color=REAL, ls="--", lw=1.2)
+            title = next((short for short in SPACE_METRICS if named(label, short) == metric), metric)
             ax.set(
-                xticks=range(len(arms)), xticklabels=arms, xlim=(-0.6, len(arms) - 0.4), title=title, xlabel=sign[better[metric]]
+                xticks=range(len(arms)), xticklabels=names, xlim=(-0.6, len(arms) - 0.4), title=title, xlabel=sign[better[metric]]
             )
             ax.tick_params(labelsize="small")
     return figure

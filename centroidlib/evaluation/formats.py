@@ -4,15 +4,14 @@ import hashlib
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from centroidlib._files import replacing, write_text
-from centroidlib.evaluation.measuring import PAIRWISE_AT_MOST
+from centroidlib.evaluation.measuring import PAIRWISE_AT_MOST, Floors
 from centroidlib.evaluation.networks import Space
 from centroidlib.features import VGG16Features, fingerprint
 from centroidlib.images import images_digest
@@ -26,7 +25,7 @@ def protocol_of(
     phi: VGG16Features | None,
     *,
     samples: int,
-    lpips: Sequence[str] = (),
+    lpips: Mapping[str, nn.Module] | None = None,
     pairs: int = 0,
     crop: float = 1.0,
     resize: str = "bilinear",
@@ -40,7 +39,7 @@ def protocol_of(
         spaces: where it is measured: their networks count with all weights.
         phi: Φ of the loss, if there is one.
         samples: generated images.
-        lpips: its networks.
+        lpips: its networks by name.
         pairs: of LPIPS.
         crop: of the real images, fraction of the width.
         resize: filter of the real images.
@@ -58,8 +57,36 @@ def protocol_of(
         "spaces": {space.name: fingerprint(space.network) for space in spaces},
         "pairwise": f"at most {PAIRWISE_AT_MOST} images a side; k = 3 (precision, recall), 5 (density, coverage)",
         "phi": phi and {"name": phi.name, "pool": phi.pool, "fingerprint": fingerprint(phi)},
-        "lpips": {net: f"lpips {metadata.version('lpips')}, {pairs} pairs" for net in lpips},
+        "lpips": {name: fingerprint(network) for name, network in (lpips or {}).items()},
+        "lpips_pairs": pairs if lpips else 0,
     }
+
+
+def write_floors(path: str | Path, floors: Floors, protocol: Mapping[str, Any]) -> None:
+    """Write what `measure_real` found, with the protocol it was found under."""
+    write_text(path, json.dumps({"protocol": protocol, "floors": floors}, indent=1, allow_nan=False) + "\n")
+
+
+def read_floors(path: str | Path, protocol: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Read it again.
+
+    Raises:
+        ValueError: the file is damaged, or its floors were measured under another protocol.
+    """
+    try:
+        saved = json.loads(Path(path).read_text(encoding="utf-8"))
+        found, floors = saved["protocol"], saved["floors"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{Path(path).name} holds no floors of this library, or is damaged: run 01_centroid again.") from error
+    # How a generator samples does not matter to real images.
+    differ = [key for key in protocol if key != "batch_norm" and found.get(key) != protocol[key]]
+    if differ:
+        told = "; ".join(f"{key} = {found.get(key)} there, {protocol[key]} here" for key in differ)
+        raise ValueError(
+            f"The floors in {Path(path).name} were measured under another protocol ({told}): run 01_centroid again with the "
+            "parameters given here, or give those that it was run with."
+        )
+    return dict(floors)
 
 
 def write_metrics(
@@ -96,8 +123,11 @@ def load_statistics(path: str | Path) -> Gaussian:
     """Read such a file, pytorch-fid's own or ours.
 
     Raises:
+        FileNotFoundError: there is no such file.
         ValueError: it is damaged, or holds no `mu` (d,) and `sigma` (d, d) of finite numbers.
     """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file {path}: --save-stats writes one of real images.")
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
             mean, covariance = (np.asarray(saved[name], dtype=np.float64) for name in ("mu", "sigma"))
@@ -105,6 +135,6 @@ def load_statistics(path: str | Path) -> Gaussian:
         raise ValueError(f"{path} holds no statistics (arrays mu and sigma in an .npz), or is damaged: make it again.") from error
     if mean.ndim != 1 or covariance.shape != 2 * mean.shape or not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise ValueError(
-            f"{path}: mu {mean.shape} and sigma {covariance.shape} must be (d,) and (d, d) of finite numbers: make the file again."
+            f"{path}: mu {mean.shape} and sigma {covariance.shape} must be (d,) and (d, d) and finite: make the file again."
         )
     return Gaussian(mean, covariance)

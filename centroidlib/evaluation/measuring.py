@@ -19,12 +19,23 @@ from centroidlib.intervals import (
     offset_interval,
     share_interval,
 )
-from centroidlib.metrics import Gaussian, frechet_distance, nearest_distances
+from centroidlib.metrics import (
+    Gaussian,
+    density_coverage,
+    frechet_distance,
+    kernel_distance,
+    nearest_distances,
+    precision_recall,
+)
 from centroidlib.training import random_stream
 
 PAIRWISE_AT_MOST = 5_000  # images a side where all distances between two sets are held: memory grows with the square
 # By the name's beginning; else lower. `floor`: the nearer to real images' own value the better.
-BETTER = {"precision": "higher", "recall": "higher", "coverage": "higher", "density": "floor", "nearest": "floor"}
+BETTER = {
+    **dict.fromkeys(("precision", "recall", "coverage"), "higher"),
+    **dict.fromkeys(("density", "nearest", "lpips", "inside_d_ref"), "floor"),
+}
+NEIGHBOURS = 5  # k of density and coverage: fewer images have no such neighbour
 Floors = Mapping[str, Mapping[str, Any]]
 
 
@@ -41,41 +52,49 @@ def measure_real(
         held_out: real images that were never trained on, if there are any.
 
     Returns:
-        name → `floor` between disjoint random halves of the training images (LPIPS: of their disjoint pairs),
-        `floor_heldout` between training and held-out images (None where there are none), and `n`, the images a side.
+        name → `floor` between disjoint random halves of the training images (LPIPS: of their disjoint pairs; `nearest`:
+        from each to the nearest other one), `floor_heldout` between training and held-out images (None where there
+        are none), and `n`: images a side of both, where the metric's expectation depends on it, else None.
     """
     floors: dict[str, dict[str, Any]] = {}
 
-    def note(name: str, n: int, floor: Estimate | float, held_out: Estimate | float | None) -> None:
-        values = [x.value if isinstance(x, Estimate) else x for x in (floor, held_out)]
-        floors[name] = {"floor": values[0], "floor_heldout": values[1], "n": n}
+    def note(name: str, n: int | None, floor: float | None, held_out: float | None) -> None:
+        floors[name] = {"floor": floor, "floor_heldout": held_out, "n": n}
 
     n = min(samples, real.count // 2, held_out.count if held_out else samples)
     for space in spaces:
-        features = real.features[space.name]
+        features = _shuffled(real.features[space.name])
         if not _varied(features):
             raise ValueError(
                 f"All {real.count:,} real images have the same features ({space.name}): are they all the same picture?"
             )
-        first, second = _halves(features)
+        first, second = features[:n], features[real.count // 2 :][:n]
         other = _shuffled(held_out.features[space.name]) if held_out else None
-        among = _compare(space, first[:n], second[:n], first[:n])
-        beside = _compare(space, first[:n], other[:n], first[:n]) if other is not None else {}
-        for name, found in among.items():
-            note(name, n if name.startswith(space.name) else min(n, PAIRWISE_AT_MOST), found, beside.get(name))
-        own = _nearest(features, features, own=True)
-        note(space.named("nearest"), n, own, _nearest(other, features) if other is not None else None)
+        among, beside = _values(space, first, second), _values(space, first, other[:n]) if other is not None else {}
+        for name, value in among.items():
+            note(name, n if name == space.name else min(n, PAIRWISE_AT_MOST), value, beside.get(name))
+        limits = [frechet_interval(first, side)[1] for side in (second, *([] if other is None else [other[:n]]))]
+        if limits[0]:
+            note(f"{space.name}_inf", None, *([limit.value if limit else None for limit in limits] + [None])[:2])
+        to_training = _nearest(other, features).value if other is not None else None
+        note(space.named("nearest"), None, _nearest(features, features, own=True).value, to_training)
     for net, values in real.lpips.items():
-        note(f"lpips_{net}", 2 * len(values), mean_interval(values), mean_interval(held_out.lpips[net]) if held_out else None)
+        other = held_out.lpips.get(net) if held_out else None
+        note(f"lpips_{net}", None, float(values.double().mean()), None if other is None else float(other.double().mean()))
     if stats:
         known = held_out if held_out and len(held_out.distances) else None
-        note("inside_d_ref", stats.count, 1 - stats.outside, _inside(known, stats) if known else None)
-        note("centre_offset", stats.count // 2, stats.halves_offset, _offset(known, stats) if known else None)
+        note("inside_d_ref", None, 1 - stats.outside, _inside(known, stats).value if known else None)
+        note("centre_offset", None, stats.halves_offset, _offset(known, stats).value if known else None)
     return floors
 
 
 def measure(
-    fake: Observed, real: Observed, spaces: Sequence[Space], stats: CentroidStats | None, floors: Floors
+    fake: Observed,
+    real: Observed,
+    spaces: Sequence[Space],
+    stats: CentroidStats | None,
+    floors: Floors,
+    trained_in_phi: bool = True,
 ) -> dict[str, dict[str, Any]]:
     """Every metric of generated images, with its interval and beside its floor.
 
@@ -85,22 +104,23 @@ def measure(
         spaces: where to measure.
         stats: the training images' centroid; None to leave out what needs Φ.
         floors: from `measure_real`; may be empty.
+        trained_in_phi: whether a loss saw Φ: then distances to c, and LPIPS in VGG-16, are marked as seen.
 
     Returns:
-        Entries of metrics.json: name → value, low, high, interval, floor, floor_heldout, floor_n, value_at_floor_n, n_real,
-        n_fake, seen_by_loss, better (`lower`, `higher` or `floor`: the nearer to real images' own value); None where
-        not known. KID, precision, recall, density and coverage are of at most 5,000 images a side.
+        Entries of metrics.json: name → value, standard_error, low, high, interval, floor, floor_heldout, floor_n,
+        value_at_floor_n, n_real, n_fake, seen_by_loss, better (`lower`, `higher` or `floor`: the nearer to real images' own
+        value); None where not known, and `floor_n` where the expectation does not depend on the number of images. KID,
+        precision, recall, density and coverage are of at most 5,000 images a side.
     """
     entries: dict[str, dict[str, Any]] = {}
 
-    def note(
-        name: str, found: Estimate, better: str, n_fake: int, n_real: int | None, seen: bool, at_floor: float | None
-    ) -> None:
+    def note(name: str, found: Estimate, n_fake: int, n_real: int | None, seen: bool, at_floor: float | None = None) -> None:
         floor = floors.get(name, {})
         entries[name] = {
-            **{"value": found.value, "low": found.low, "high": found.high, "interval": found.method},
-            **{"floor": floor.get("floor"), "floor_heldout": floor.get("floor_heldout"), "floor_n": floor.get("n")},
-            **{"value_at_floor_n": at_floor, "n_real": n_real, "n_fake": n_fake, "seen_by_loss": seen, "better": better},
+            **{"value": found.value, "standard_error": found.error, "low": found.low, "high": found.high},
+            **{"interval": found.method, "floor": floor.get("floor"), "floor_heldout": floor.get("floor_heldout")},
+            **{"floor_n": floor.get("n"), "value_at_floor_n": at_floor, "n_real": n_real, "n_fake": n_fake},
+            **{"seen_by_loss": seen, "better": _better(name)},
         }
 
     for space in spaces:
@@ -111,43 +131,43 @@ def measure(
                 "and its diversity is none.",
                 stacklevel=2,
             )
-        if space.name in real.gaussians:
-            for name, found in _frechet(space, real.gaussians[space.name], features).items():
-                note(name, found, "lower", fake.count, real.count or None, seen, None)
+        reference: Tensor | Gaussian = real.gaussians.get(space.name) or _shuffled(real.features[space.name])
+        n = floors.get(space.name, {}).get("n", 0)
+        at_floor = _values(space, reference[:n], features[:n]) if isinstance(reference, Tensor) and 2 <= n <= fake.count else {}
+        distances = frechet_interval(reference, features)
+        for name, found in zip((space.name, f"{space.name}_inf"), distances, strict=True):
+            if found:
+                note(name, found, fake.count, real.count or None, seen, at_floor.get(name))
+        if not isinstance(reference, Tensor):
             continue
-        reference = _shuffled(real.features[space.name])
-        half = reference[: real.count // 2]
-        n = floors.get(space.name, {}).get("n", len(half))
-        most_fake, most_real = min(fake.count, PAIRWISE_AT_MOST), min(n, PAIRWISE_AT_MOST)
-        for name, found in _compare(space, reference, features, half[:n]).items():
-            if name.startswith(space.name):
-                at_floor = frechet_distance(half[:n], features[:n]) if name == space.name and n <= fake.count else None
-                note(name, found, "lower", fake.count, real.count, seen, at_floor)
-            else:
-                at_floor = found.value if most_fake >= most_real else None
-                note(name, found, _better(name), most_fake, most_real, seen, at_floor)
-        found = _nearest(features, reference)
-        note(space.named("nearest"), found, "floor", most_fake, real.count, seen, found.value)
+        near, sample = reference[:PAIRWISE_AT_MOST], features[:PAIRWISE_AT_MOST]
+        pairwise = {"kid": kernel_interval(near, sample)}
+        if min(len(near), len(sample)) > NEIGHBOURS:
+            pairwise |= neighbour_intervals(near, sample)
+        for metric, found in pairwise.items():
+            name = space.named(metric)
+            note(name, found, len(sample), len(near), seen, at_floor.get(name))
+        note(space.named("nearest"), _nearest(features, reference), len(sample), real.count, seen)
     for net, values in fake.lpips.items():
-        found, n_real = mean_interval(values), floors.get(f"lpips_{net}", {}).get("n")
-        note(f"lpips_{net}", found, "floor", 2 * len(values), n_real, net == "vgg", found.value)
+        n_real = 2 * len(real.lpips[net]) if net in real.lpips else None
+        note(f"lpips_{net}", mean_interval(values), 2 * len(values), n_real, net == "vgg" and trained_in_phi)
     if stats and len(fake.distances):
-        inside = _inside(fake, stats)
-        note("inside_d_ref", inside, "floor", fake.count, stats.count, True, inside.value)
-        note("centre_offset", _offset(fake, stats), "floor", fake.count, stats.count, True, None)
+        note("inside_d_ref", _inside(fake, stats), fake.count, stats.count, trained_in_phi)
+        note("centre_offset", _offset(fake, stats), fake.count, stats.count, trained_in_phi)
     return entries
 
 
-def _compare(space: Space, real: Tensor, fake: Tensor, near: Tensor) -> dict[str, Estimate]:
-    """Everything between two sets of features; where all pairs are held, of `near` in place of `real`."""
-    near, sample = near[:PAIRWISE_AT_MOST], fake[:PAIRWISE_AT_MOST]
-    pairwise = {"kid": kernel_interval(near, sample)} | neighbour_intervals(near, sample)
-    return _frechet(space, real, fake) | {space.named(metric): found for metric, found in pairwise.items()}
-
-
-def _frechet(space: Space, real: Tensor | Gaussian, fake: Tensor) -> dict[str, Estimate]:
-    at_n, extrapolated = frechet_interval(real, fake)
-    return {space.name: at_n} | ({f"{space.name}_inf": extrapolated} if extrapolated else {})
+def _values(space: Space, real: Tensor, fake: Tensor) -> dict[str, float]:
+    """What compares two sets of features and depends on their sizes, without intervals."""
+    near, sample = real[:PAIRWISE_AT_MOST], fake[:PAIRWISE_AT_MOST]
+    found = {space.name: frechet_distance(real, fake), space.named("kid"): kernel_distance(near, sample)}
+    if min(len(near), len(sample)) > NEIGHBOURS:
+        for names, values in (
+            (("precision", "recall"), precision_recall(near, sample)),
+            (("density", "coverage"), density_coverage(near, sample)),
+        ):
+            found |= {space.named(name): value for name, value in zip(names, values, strict=True)}
+    return found
 
 
 def _nearest(queries: Tensor, references: Tensor, own: bool = False) -> Estimate:
@@ -175,8 +195,3 @@ def _varied(features: Tensor) -> bool:
 def _shuffled(features: Tensor) -> Tensor:
     """Rows in a random order that is always the same: those of a folder come sorted, and what is measured takes the first."""
     return features[torch.randperm(len(features), generator=random_stream(0, "halves"))]
-
-
-def _halves(features: Tensor) -> tuple[Tensor, Tensor]:
-    order = _shuffled(features)
-    return order[: len(order) // 2], order[len(order) // 2 :]

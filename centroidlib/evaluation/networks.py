@@ -2,7 +2,6 @@
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.inception import BasicConv2d
 
 from centroidlib.features import VGG16Features, device_of, finding_weights
+from centroidlib.metrics import named
 
 METRIC_SEED = 1000  # of the random network that measures; the loss's is another
 INCEPTION_LAYERS = {64: "maxpool1", 192: "maxpool2", 768: "Mixed_6e", 2048: "Mixed_7c"}  # the last in use, by dims
@@ -32,8 +32,9 @@ class _Published(nn.Module):
         self.precision = precision
 
     def _hold(self, network: nn.Module, what: str, filename: str, instead: str) -> None:
-        for layer, module in network.named_children():
-            if not all(torch.isfinite(weight).all() for weight in module.state_dict().values()):
+        for name, weight in network.state_dict().items():
+            if not torch.isfinite(weight).all():
+                layer = name.split(".")[0]
                 raise ValueError(f"The weights of {what} ({filename} in the torch cache) hold NaN in {layer}: {instead}.")
         self.network = network.requires_grad_(False).to(memory_format=torch.channels_last)
         super().train(False)
@@ -181,8 +182,7 @@ class Space:
 
     def named(self, metric: str) -> str:
         """`precision` in this space: bare in the Inception's 2048 features, elsewhere with the space as suffix."""
-        suffix = self.name.removeprefix("fid_").removeprefix("fd_")
-        return metric if self.name == "fid" else f"{metric}_{suffix}"
+        return named(self.name, metric)
 
 
 def metric_spaces(
@@ -230,8 +230,22 @@ def pool_positions(features: Tensor, channels: int) -> Tensor:
     return features.unflatten(1, (channels, -1)).mean(2)
 
 
-def load_lpips(net: str = "alex", device: torch.device | str = "cpu") -> Callable[[Tensor, Tensor], Tensor]:
-    """LPIPS v0.1 on a device, between image batches in [-1, 1] there: (B, 3, H, W) twice → (B,).
+class LpipsDistance(nn.Module):
+    """LPIPS v0.1 between image batches in [-1, 1]: (B, 3, H, W) twice → (B,), of at least 32×32 pixels."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:  # noqa: D102
+        if min(first.shape[2:]) < 32:
+            raise ValueError(f"LPIPS needs images of at least 32×32 pixels, not {first.shape[3]}×{first.shape[2]}: leave it out.")
+        distance: Tensor = self.network(first, second)
+        return distance.flatten()
+
+
+def load_lpips(net: str = "alex", device: torch.device | str = "cpu") -> LpipsDistance:
+    """LPIPS with one of its networks (`alex`, `vgg`, `squeeze`), on a device.
 
     Raises:
         ValueError: no such network, or its file is damaged.
@@ -245,5 +259,4 @@ def load_lpips(net: str = "alex", device: torch.device | str = "cpu") -> Callabl
 
         with finding_weights(f"LPIPS ({net})", LPIPS_FILES[net], "set lpips = '' to leave LPIPS out"):
             network = lpips.LPIPS(net=net, verbose=False)
-    network.requires_grad_(False).eval().to(device).to(memory_format=torch.channels_last)
-    return lambda a, b: network(a.to(device), b.to(device)).flatten()
+    return LpipsDistance(network).to(device)

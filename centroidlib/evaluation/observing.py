@@ -1,7 +1,7 @@
 """One pass over a set of images, generated or stored, that leaves all that is measured of it."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
@@ -21,7 +21,7 @@ from centroidlib.models import Generator
 from centroidlib.training import draw_latents, random_stream
 
 BATCH = 64
-Lpips = Mapping[str, Callable[[Tensor, Tensor], Tensor]]
+Lpips = Mapping[str, nn.Module]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Observed:
         lpips: by network, LPIPS of disjoint random pairs, float32 (P,).
         distances: to the centroid in Φ, float32 (N,); empty where no Φ was given.
         group_means: of Φ's features over the images with i % GROUPS = 0, 1, …, float64 (GROUPS, d); empty likewise.
+        images: the first ones, as many as were to be kept, uint8 (K, 3, H, W) on the CPU.
     """
 
     count: int
@@ -43,6 +44,7 @@ class Observed:
     lpips: Mapping[str, Tensor] = field(default_factory=dict)
     distances: Tensor = field(default_factory=lambda: torch.empty(0))
     group_means: Tensor = field(default_factory=lambda: torch.empty(0))
+    images: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.uint8))
 
 
 def observe(
@@ -53,9 +55,10 @@ def observe(
     stats: CentroidStats | None = None,
     lpips: Lpips | None = None,
     pairs: int = 0,
+    keep: int = 0,
     label: str = "images",
 ) -> Observed:
-    """Apply every network to every batch, once. Memory: the features of `count` images, and one batch.
+    """Apply every network to every batch, once. Memory: the features of `count` images, one batch, the images kept.
 
     Args:
         batches: uint8 (B, 3, H, W), together `count` images in random order; B even but for the last.
@@ -65,23 +68,34 @@ def observe(
         stats: c and d_ref in Φ's space.
         lpips: networks by name, from `load_lpips`.
         pairs: LPIPS is taken of the first so many pairs of neighbouring images.
+        keep: of the images, the first so many, to be looked at.
         label: of the progress line.
 
     Raises:
-        ValueError: too few images for the pairs, or features that are not finite.
+        ValueError: too few images for the pairs, other images than announced, or features that are not finite.
     """
     lpips = lpips or {}
+    if lpips and pairs < 1:
+        raise ValueError(f"LPIPS is the mean over pairs of images: give at least one, not {pairs}.")
     if lpips and 2 * pairs > count:
         raise ValueError(f"{pairs:,} disjoint pairs for LPIPS need {2 * pairs:,} images; there are {count:,}.")
     features: dict[str, Tensor] = {}
     parts: dict[str, list[Tensor]] = {name: [] for name in lpips}
     distances, sums = torch.empty(0), torch.empty(0)
-    device = device_of(nn.ModuleList([*(space.network for space in spaces), phi or nn.Identity()]))
+    device = device_of(nn.ModuleList([*(space.network for space in spaces), phi or nn.Identity(), *lpips.values()]))
+    kept: list[Tensor] = []
     seen = 0
-    with torch.no_grad():
+    # TensorFloat-32, which GPUs take for float32 in convolutions unless told otherwise, would be another measurement.
+    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for batch in track(batches, label, -(-count // BATCH)):
             here = range(seen, seen := seen + len(batch))
+            if seen > count or (len(batch) % 2 and seen < count):
+                raise ValueError(
+                    f"A batch of {len(batch)} images came after {here.start:,} of {count:,}: all but the last must hold an even "
+                    "number, and together they must hold as many as were announced."
+                )
             images = to_float(batch.to(device))
+            kept.append(batch[: max(0, keep - here.start)].cpu())
             full = torch.empty(0)
             if phi is not None and stats is not None:
                 full = _finite(phi(images), phi, "Φ", here)
@@ -101,12 +115,15 @@ def observe(
                 wanted = images[: max(0, 2 * pairs - here.start)]
                 if len(wanted):
                     parts[name].append(distance(wanted[0::2], wanted[1::2]).cpu())
+    if seen < count:
+        raise ValueError(f"Only {seen:,} of the {count:,} images that were announced came: give their true number.")
     return Observed(
         count=count,
         features=features,
         lpips={name: torch.cat(found) for name, found in parts.items()},
         distances=distances,
         group_means=sums.cpu() / group_sizes(count)[:, None] if len(sums) else sums,
+        images=torch.cat(kept)[:keep] if kept else torch.empty(0, dtype=torch.uint8),
     )
 
 
@@ -124,10 +141,12 @@ def observe_images(
     LPIPS is of disjoint random pairs, always the same; of as many as there are where `pairs` is more.
     """
     features = cached_features(images, spaces, label)
+    if phi is None and not lpips:
+        return Observed(len(images), features)
     pairs = min(pairs, len(images) // 2)
-    count = len(images) if phi is not None else 2 * pairs if lpips else 0
+    count = len(images) if phi is not None else 2 * pairs
     order = torch.randperm(len(images), generator=random_stream(0, "pairs"))[:count]
-    rest = observe((images[chosen] for chosen in order.split(BATCH)), count, (), phi, stats, lpips, pairs, label)
+    rest = observe((images[chosen] for chosen in order.split(BATCH)), count, (), phi, stats, lpips, pairs, label=label)
     return replace(rest, count=len(images), features=features)
 
 
