@@ -69,13 +69,15 @@ def test_a_zip_measures_as_its_folder_does(sources, torch_home, tmp_path, capsys
 
 
 def test_held_out_images_stand_beside_the_floors(sources, torch_home, tmp_path, capsys):
-    real, fake = sources
+    real, _ = sources
+    held_out = write(tmp_path / "held_out", cl.draw_faces(50, size=48, seed=2)[0][..., 8:40])
     file = tmp_path / "m.json"
     status, _, err = run(
-        "--real", real, "--fake", fake, "--held-out", fake, "--vgg", "random", "--json", str(file), capsys=capsys
+        "--real", real, "--fake", real, "--held-out", held_out, "--vgg", "random", "--json", str(file), capsys=capsys
     )
     assert status == 0, err
-    assert json.loads(file.read_text())["metrics"]["nearest_vgg16_random_relu3_3"]["floor_heldout"] > 0
+    nearest = json.loads(file.read_text())["metrics"]["nearest_vgg16_random_relu3_3"]
+    assert nearest["value"] < 1e-4 < 0.5 * nearest["floor"] < nearest["floor_heldout"]  # the generated images are copies
 
 
 def test_the_inception_of_published_weights_and_lpips_are_measured(sources, real_weights, tmp_path, capsys):
@@ -124,6 +126,38 @@ def test_it_runs_as_a_module(sources):
 # Bad input.
 
 
+@pytest.mark.parametrize("option", ["--held-out", "--save-stats"])
+def test_statistics_have_no_images_to_hold_out_or_save(sources, tmp_path, option, capsys):
+    status, _, err = run("--real", "real.npz", "--fake", sources[1], option, str(tmp_path / "x"), capsys=capsys)
+    assert status == 1
+    assert "--held-out and --save-stats need real images; real.npz holds their statistics only." in err
+
+
+def test_statistics_of_another_network_are_never_saved_as_pytorch_fids(sources, torch_home, tmp_path, capsys):
+    real, fake = sources
+    status, _, err = run(
+        "--real", real, "--fake", fake, "--vgg", "random", "--save-stats", str(tmp_path / "x.npz"), capsys=capsys
+    )
+    assert status == 1
+    assert "pytorch-fid's statistics need its Inception, which is not there." in err
+    assert "pt_inception-2015-12-05-6726825d.pth" in err
+    assert not (tmp_path / "x.npz").exists()
+
+
+def test_no_pairs_are_refused(sources, capsys):
+    status, _, err = run("--real", sources[0], "--fake", sources[1], "--pairs", "0", capsys=capsys)
+    assert status == 1
+    assert "--pairs is the number of image pairs for LPIPS, at least 1, not 0" in err
+
+
+def test_images_too_small_for_lpips_are_measured_without_it(real_weights, tmp_path, capsys):
+    real, fake = (write(tmp_path / name, cl.draw_faces(20, size=28, seed=seed)[0]) for name, seed in (("a", 0), ("b", 1)))
+    status, out, err = run("--real", real, "--fake", fake, "--dims", "64", capsys=capsys)
+    assert status == 0, err
+    assert "LPIPS was left out: it needs images of at least 32×32 pixels, and these have 28×28." in out
+    assert "`fid_64`" in out
+
+
 def test_nothing_to_measure_with_is_an_error(sources, torch_home, capsys):
     real, fake = sources
     status, out, err = run("--real", real, "--fake", fake, capsys=capsys)
@@ -162,7 +196,7 @@ def test_equal_real_images_are_refused(sources, torch_home, tmp_path, capsys):
     same = write(tmp_path / "same", cl.draw_faces(1, size=48)[0][..., 8:40].repeat(8, 1, 1, 1))
     status, _, err = run("--real", same, "--fake", sources[1], "--vgg", "random", capsys=capsys)
     assert status == 1
-    assert "same" in err
+    assert "All images have the same features, so d_ref is 0: are they all the same picture?" in err
 
 
 def test_statistics_of_other_dimensions_are_refused(sources, real_weights, tmp_path, capsys):

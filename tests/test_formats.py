@@ -131,6 +131,6 @@ def test_what_holds_no_statistics_is_refused(tmp_path, content):
         np.savez(path, mu=np.array([object()]), sigma=covariance)
     with pytest.raises(
         (ValueError, FileNotFoundError),
-        match=r"real\.npz.*(mu and sigma|writes one|\(d,\) and \(d, d\)).*(make (it|the file) again|--save-stats)",
+        match=r"real\.npz.*(mu and sigma|writes one|\(d,\) and \(d, d\)).*(make (it|the file) again|of real images)",
     ):
         cl.load_statistics(path)

@@ -74,7 +74,7 @@ def test_entries_are_those_of_the_design(setting):
 
 
 def test_values_are_those_of_the_metrics(setting):
-    real, _, fake, (space, _), stats, floors, entries = setting
+    real, _, fake, (space, _), stats, _, entries = setting
     a, b = real.features["fd_colours"], fake.features["fd_colours"]
     assert entries["fd_colours"]["value"] == pytest.approx(cl.frechet_distance(a, b), rel=1e-9)
     assert (entries["fd_colours"]["n_real"], entries["fd_colours"]["n_fake"]) == (240, 130)

@@ -69,7 +69,8 @@ def test_two_protocols_in_one_table_are_refused(two_protocols):
 
 
 def test_an_ablation_of_the_protocol_is_shown_labelled(two_protocols):
-    rows, better = tables.collect(two_protocols, label_protocols=True), tables.better_of([folder / "metrics.json" for folder in two_protocols])
+    rows = tables.collect(two_protocols, label_protocols=True)
+    better = tables.better_of([folder / "metrics.json" for folder in two_protocols])
     assert list(rows["protocol"].unique()) == ["resize = None", "resize = lanczos"]
     table, words = tables.table1(rows, better), tables.verdict(rows, better)
     for text in (table, words):
