@@ -52,8 +52,9 @@ class _Published(nn.Module):
                 f"{type(self).__name__} takes float images (B, 3, H, W) in [-1, 1], not {images.dtype} "
                 f"{tuple(images.shape)}; bring uint8 images there with centroidlib.to_float."
             )
-        # On a CPU a few images a thread stay in its caches from layer to layer; a GPU takes the batch whole.
-        size = 4 * torch.get_num_threads() if images.device.type == "cpu" else max(1, len(images))
+        # On a CPU a few images a thread stay in its caches from layer to layer (with fewer, threads wait for each other
+        # where cores are busy); a GPU takes the batch whole.
+        size = 8 * torch.get_num_threads() if images.device.type == "cpu" else max(1, len(images))
         return torch.cat([self._features(part) for part in images.split(size)])
 
     def _features(self, images: Tensor) -> Tensor:
