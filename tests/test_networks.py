@@ -328,6 +328,13 @@ def test_damaged_lpips_weights_are_named(checkpoints):
         load_lpips("alex")
 
 
+def test_images_too_small_for_lpips_are_refused(real_weights):
+    distance = load_lpips("alex")
+    assert distance(torch.zeros(1, 3, 32, 40), torch.zeros(1, 3, 32, 40)).shape == (1,)
+    with pytest.raises(ValueError, match="LPIPS needs images of at least 32×32 pixels, not 40×31: leave it out"):
+        distance(torch.zeros(1, 3, 31, 40), torch.zeros(1, 3, 31, 40))
+
+
 def test_an_lpips_network_that_is_none_is_refused():
     with pytest.raises(ValueError, match="LPIPS has the networks alex, vgg, squeeze, not 'inception'"):
         load_lpips("inception")
