@@ -119,7 +119,7 @@ def figure_neighbours(fake: Tensor, nearest: Tensor | None, distances: Tensor, o
         look = {"color": REAL if name in others else COLOURS[1], "ls": style, "label": name}
         sns.histplot(x=values.numpy(), bins=bins, stat="density", element="step", fill=False, ax=ax, **look)
     ax.set(xlabel="distance to the nearest training image", ylabel="density")
-    ax.legend(fontsize="small")
+    ax.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0.0, 1.0))
     for i, (name, images) in enumerate(lines.items()):
         for k, image in enumerate(images):
             cell = figure.add_subplot(grid[i, 1 + k])
