@@ -106,7 +106,7 @@ def test_measurements_have_the_one_form(executed):
         assert set(measured) == {"fingerprint", "protocol", "metrics"}
         assert set(measured["metrics"]) == METRICS
         keys = {"value", "low", "high", "interval", "floor", "value_at_floor_n", "n_real", "n_fake", "seen_by_loss", "better"}
-        keys |= {"floor_heldout", "floor_n"}
+        keys |= {"floor_heldout", "floor_n", "standard_error"}
         assert all(set(entry) == keys for entry in measured["metrics"].values())
         assert measured["metrics"]["fd_vgg16_random"]["n_fake"] == TINY["samples"]
         assert measured["metrics"]["fd_vgg16_random"]["n_real"] == TINY["count"]
@@ -191,7 +191,7 @@ def test_a_notebook_runs_by_hand_through_plain_papermill(project):
 
 
 def test_the_benchmark_writes_its_ratios(project):
-    settings = ["repeats=1", "largest=64", "images=2", "files=3", "pairs=2", "network_weights=seeded"]
+    settings = ["repeats=1", "largest=64", "images=2", "files=3", "lpips_pairs=2", "network_weights=seeded"]
     done = project.python("centroidlib.batch", "notebooks/batches/benchmark.yml", "--set", *settings)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = project.root / "results" / "benchmark"
