@@ -52,7 +52,7 @@ def _show(results: Path, root: Path) -> None:
         print("\n" + table.read_text(encoding="utf-8").strip())
     print(f"\nExecuted notebooks and figures, in {results.relative_to(root)}/:")
     for folder in sorted(p for p in results.iterdir() if p.is_dir()):
-        names = sorted(p.name for p in folder.iterdir() if p.suffix in (".ipynb", ".png"))
+        names = sorted(p.name for p in folder.iterdir() if p.suffix in (".ipynb", ".png") and not p.name.startswith("."))
         print(f"  {folder.name}/  {'  '.join(names)}")
 
 
