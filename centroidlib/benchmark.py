@@ -58,8 +58,10 @@ def seeded_inception(torch_home: Path, seed: int = 0) -> Iterator[None]:
         for name, tensor in network.state_dict().items():
             if tensor.ndim > 1:
                 nn.init.kaiming_normal_(tensor, generator=rng)
+            elif name.endswith(("bn.weight", "running_var")):
+                tensor.uniform_(0.5, 1.5, generator=rng)
             elif tensor.is_floating_point():
-                tensor.fill_(1.0 if name.endswith(("bn.weight", "running_var")) else 0.0)
+                tensor.normal_(0.0, 0.2, generator=rng)
         with replacing(path) as temporary:
             torch.save(network.state_dict(), temporary)
     with patch.dict(os.environ, {"TORCH_HOME": str(torch_home)}):

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torchvision.models import VGG16_Weights
 
 VGG16_WEIGHTS = ("IMAGENET1K_V1", "IMAGENET1K_FEATURES", "random")
-_IMAGENET_MEAN, _IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])  # mean and standard deviation, of images in [0, 1]
 _LAYERS = 38
 # What torch.load and the libraries raise for a damaged or foreign file.
 _UNLOADABLE = (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, pickle.UnpicklingError)
@@ -62,21 +62,19 @@ class VGG16Features(nn.Module):
             )
         if weights not in VGG16_WEIGHTS:
             raise ValueError(f"VGG-16 has no weights {weights!r}; choose one of {', '.join(VGG16_WEIGHTS)}.")
-        if precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision is 'float32' or 'bfloat16', not {precision!r}.")
+        check_precision(precision)
         self.layer, self.weights, self.pool, self.precision = layer, weights, pool, precision
         self.resize = resize or layer > 31
         self.seed = seed
         self.layers = _slice(layer)
-        mean, std = _IMAGENET_MEAN, _IMAGENET_STD
+        mean, std = IMAGENET
         if weights == "random":
             _draw_weights(self.layers, torch.Generator().manual_seed(seed))
         else:
             mean, std = _load_weights(self.layers, VGG16_Weights[weights])
-        # (x + 1) / 2 brings [-1, 1] to [0, 1]; folded with the normalisation into one scale and shift.
-        mean_, std_ = torch.tensor(mean).view(1, 3, 1, 1), torch.tensor(std).view(1, 3, 1, 1)
-        self.register_buffer("scale", 0.5 / std_)
-        self.register_buffer("shift", (0.5 - mean_) / std_)
+        scale, shift = scale_and_shift(mean, std)
+        self.register_buffer("scale", scale)
+        self.register_buffer("shift", shift)
         self.requires_grad_(False)
         self.to(memory_format=torch.channels_last)
         super().train(False)
@@ -101,11 +99,7 @@ class VGG16Features(nn.Module):
         return f"layer={self.layer}, pool={self.pool}, resize={self.resize}{precision}"
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102
-        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-            raise ValueError(
-                f"Φ takes float images (B, 3, H, W) in [-1, 1], not {images.dtype} {tuple(images.shape)}; "
-                "bring uint8 images there with centroidlib.to_float."
-            )
+        check_images(images, "Φ")
         if self.resize:
             images = functional.interpolate(images, (224, 224), mode="bilinear", antialias=True)
         x = images * self.scale + self.shift
@@ -116,6 +110,27 @@ class VGG16Features(nn.Module):
         if self.pool and x.ndim == 4:
             return x.mean(dim=(2, 3))
         return x.flatten(1)
+
+
+def check_images(images: Tensor, who: str) -> None:
+    """Refuse what is no batch of float images (B, 3, H, W), in a sentence that names the network."""
+    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+        raise ValueError(
+            f"{who} takes float images (B, 3, H, W) in [-1, 1], not {images.dtype} {tuple(images.shape)}; "
+            "bring uint8 images there with centroidlib.to_float."
+        )
+
+
+def check_precision(precision: str) -> None:
+    """Refuse another arithmetic than the two that networks compute in."""
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f"precision is 'float32' or 'bfloat16', not {precision!r}.")
+
+
+def scale_and_shift(mean: list[float], std: list[float]) -> tuple[Tensor, Tensor]:
+    """What brings images from [-1, 1] to [0, 1] and to the weights' mean and standard deviation there, (1, 3, 1, 1) each."""
+    mean_, std_ = torch.tensor(mean).view(1, 3, 1, 1), torch.tensor(std).view(1, 3, 1, 1)
+    return 0.5 / std_, (0.5 - mean_) / std_
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """From records to tables: one tidy row a run, Table 1 beside the paper's, and what the runs say of the arms."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,10 +148,7 @@ def table1(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
     stays empty. Rows of several protocols make a table each, headed by what differs.
     """
     if rows["protocol"].nunique() > 1:
-        parts = [
-            f"#### {label}\n\n{table1(part.assign(protocol=''), better)}" for label, part in rows.groupby("protocol", sort=False)
-        ]
-        return "\n".join(parts)
+        return "\n".join(_each_protocol(rows, lambda part: table1(part, better)))
     arms = list(dict.fromkeys(rows["arm"]))
     first = rows.iloc[0]
     head = [["", "FID (2048)", "LPIPS (alex)", "seeds"]]
@@ -213,11 +210,7 @@ def verdict(rows: pd.DataFrame, better: Mapping[str, str], baseline: str = "base
     are compared one protocol at a time.
     """
     if rows["protocol"].nunique() > 1:
-        parts = [
-            f"#### {label}\n\n{verdict(part.assign(protocol=''), better, baseline)}"
-            for label, part in rows.groupby("protocol", sort=False)
-        ]
-        return "\n\n".join(parts)
+        return "\n\n".join(_each_protocol(rows, lambda part: verdict(part, better, baseline)))
     better = {name: way for name, way in better.items() if not rows[name].isna().all()}
     arms = list(dict.fromkeys(rows["arm"]))
     if baseline not in arms or len(arms) < 2:
@@ -256,6 +249,11 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])
+
+
+def _each_protocol(rows: pd.DataFrame, told: Callable[[pd.DataFrame], str]) -> list[str]:
+    """What is told of the runs of each protocol, headed by what differs."""
+    return [f"#### {label}\n\n{told(part.assign(protocol=''))}" for label, part in rows.groupby("protocol", sort=False)]
 
 
 def _spread(rows: pd.DataFrame, name: str) -> str:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from centroidlib import VGG16Features, draw_faces, fingerprint, load_images, to_float
+from centroidlib.benchmark import seeded_inception as seeded_inception_at
 from centroidlib.evaluation import networks
 from centroidlib.evaluation.networks import (
     Dinov2Features,
@@ -43,28 +44,16 @@ def checkpoints(torch_home):
 
 
 @pytest.fixture(scope="module")
-def inception_state():
+def inception_file(tmp_path_factory):
     """Weights of the published network's form, seeded, with batch norms that are no identities."""
-    from pytorch_fid import inception
-
-    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
-        torch.manual_seed(0)
-        patch.setattr(inception, "load_state_dict_from_url", lambda *args, **kwargs: None)
-        patch.setattr(nn.Module, "load_state_dict", lambda self, state: None)
-        state = inception.fid_inception_v3().state_dict()
-        for key, value in state.items():
-            if key.endswith("conv.weight"):
-                nn.init.kaiming_normal_(value)
-            elif ".bn." in key and value.is_floating_point():
-                value.uniform_(0.5, 1.5) if key.endswith(("weight", "var")) else value.normal_(0, 0.2)
-    return state
+    home = tmp_path_factory.mktemp("inception")
+    with seeded_inception_at(home):
+        return home / "hub" / "checkpoints" / INCEPTION_FILE
 
 
 @pytest.fixture(scope="module")
-def inception_file(inception_state, tmp_path_factory):
-    path = tmp_path_factory.mktemp("inception") / INCEPTION_FILE
-    torch.save(inception_state, path)
-    return path
+def inception_state(inception_file):
+    return torch.load(inception_file, weights_only=True)
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from functools import partial
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from centroidlib import tables
 from centroidlib._files import sha256
 from centroidlib.centroid import compute_centroid
 from centroidlib.evaluation.formats import load_statistics, protocol_of, save_statistics, write_metrics
 from centroidlib.evaluation.measuring import measure, measure_real
-from centroidlib.evaluation.networks import LPIPS_FILES, Dinov2Features, InceptionFeatures, Space, load_lpips
+from centroidlib.evaluation.networks import LPIPS_FILES, InceptionFeatures, Space, load_lpips, published_networks
 from centroidlib.evaluation.observing import Observed, observe_images
 from centroidlib.features import VGG16_WEIGHTS, VGG16Features
 from centroidlib.images import load_images
@@ -98,14 +98,7 @@ def evaluate(options: argparse.Namespace) -> str:
             left_out.append(f"`{name}` was left out. {error}")
             return None
 
-    suffix = "" if options.dims == 2048 else f"_{options.dims}"
-    makers: dict[str, Callable[[], nn.Module]] = {
-        f"fid{suffix}": lambda: InceptionFeatures(options.dims, precision=options.precision)
-    }
-    if options.clean:
-        makers[f"fid_clean{suffix}"] = lambda: InceptionFeatures(options.dims, "clean", options.precision)
-    if options.dinov2:
-        makers["fd_dinov2"] = lambda: Dinov2Features(options.precision)
+    makers = published_networks(options.dims, clean=options.clean, dinov2=options.dinov2, precision=options.precision)
     phi = attempt(f"vgg {options.vgg}", lambda: VGG16Features(16, options.vgg).to(device)) if options.vgg else None
     if phi:
         makers[f"fd_{phi.name}"] = lambda: VGG16Features(16, options.vgg, pool=True)

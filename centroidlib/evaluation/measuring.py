@@ -68,14 +68,12 @@ def measure_real(
             raise ValueError(
                 f"All {real.count:,} real images have the same features ({space.name}): are they all the same picture?"
             )
-        first, second = features[:n], features[real.count // 2 :][:n]
         other = _shuffled(held_out.features[space.name]) if held_out else None
-        among, beside = _values(space, first, second), _values(space, first, other[:n]) if other is not None else {}
+        among = _compared(space, features[:n], features[real.count // 2 :][:n])
+        beside = _compared(space, features[:n], other[:n]) if other is not None else {}
+        sizes = {space.name: n, f"{space.name}_inf": None}
         for name, value in among.items():
-            note(name, n if name == space.name else min(n, PAIRWISE_AT_MOST), value, beside.get(name))
-        limits = [frechet_interval(first, side)[1] for side in (second, *([] if other is None else [other[:n]]))]
-        if limits[0]:
-            note(f"{space.name}_inf", None, *([limit.value if limit else None for limit in limits] + [None])[:2])
+            note(name, sizes.get(name, min(n, PAIRWISE_AT_MOST)), value, beside.get(name))
         to_training = _nearest(other, features).value if other is not None else None
         note(space.named("nearest"), None, _nearest(features, features, own=True).value, to_training)
     for net, values in real.lpips.items():
@@ -133,20 +131,22 @@ def measure(
             )
         reference: Tensor | Gaussian = real.gaussians.get(space.name) or _shuffled(real.features[space.name])
         n = floors.get(space.name, {}).get("n", 0)
-        at_floor = _values(space, reference[:n], features[:n]) if isinstance(reference, Tensor) and 2 <= n <= fake.count else {}
-        distances = frechet_interval(reference, features)
-        for name, found in zip((space.name, f"{space.name}_inf"), distances, strict=True):
+        comparable = isinstance(reference, Tensor) and 2 <= n <= fake.count
+        at_floor = frechet_distance(reference[:n], features[:n]) if comparable else None
+        for name, found in zip((space.name, f"{space.name}_inf"), frechet_interval(reference, features), strict=True):
             if found:
-                note(name, found, fake.count, real.count or None, seen, at_floor.get(name))
+                note(name, found, fake.count, real.count or None, seen, at_floor if name == space.name else None)
         if not isinstance(reference, Tensor):
             continue
         near, sample = reference[:PAIRWISE_AT_MOST], features[:PAIRWISE_AT_MOST]
         pairwise = {"kid": kernel_interval(near, sample)}
         if min(len(near), len(sample)) > NEIGHBOURS:
             pairwise |= neighbour_intervals(near, sample)
+        pairwise_at_floor = {metric: found.value for metric, found in pairwise.items()} if comparable else {}
+        if comparable and n < max(len(near), len(sample)):
+            pairwise_at_floor = _pairwise(near[:n], sample[:n])
         for metric, found in pairwise.items():
-            name = space.named(metric)
-            note(name, found, len(sample), len(near), seen, at_floor.get(name))
+            note(space.named(metric), found, len(sample), len(near), seen, pairwise_at_floor.get(metric))
         note(space.named("nearest"), _nearest(features, reference), len(sample), real.count, seen)
     for net, values in fake.lpips.items():
         n_real = 2 * len(real.lpips[net]) if net in real.lpips else None
@@ -157,16 +157,20 @@ def measure(
     return entries
 
 
-def _values(space: Space, real: Tensor, fake: Tensor) -> dict[str, float]:
-    """What compares two sets of features and depends on their sizes, without intervals."""
-    near, sample = real[:PAIRWISE_AT_MOST], fake[:PAIRWISE_AT_MOST]
-    found = {space.name: frechet_distance(real, fake), space.named("kid"): kernel_distance(near, sample)}
+def _compared(space: Space, real: Tensor, fake: Tensor) -> dict[str, float]:
+    """What compares two sets of features, by the metrics' names and without intervals."""
+    distance, limit = frechet_interval(real, fake)
+    pairwise = _pairwise(real[:PAIRWISE_AT_MOST], fake[:PAIRWISE_AT_MOST])
+    found = {space.name: distance.value} | {space.named(metric): value for metric, value in pairwise.items()}
+    return found | ({f"{space.name}_inf": limit.value} if limit else {})
+
+
+def _pairwise(near: Tensor, sample: Tensor) -> dict[str, float]:
+    """What takes all distances between two sets of features, without intervals."""
+    found = {"kid": kernel_distance(near, sample)}
     if min(len(near), len(sample)) > NEIGHBOURS:
-        for names, values in (
-            (("precision", "recall"), precision_recall(near, sample)),
-            (("density", "coverage"), density_coverage(near, sample)),
-        ):
-            found |= {space.named(name): value for name, value in zip(names, values, strict=True)}
+        found["precision"], found["recall"] = precision_recall(near, sample)
+        found["density"], found["coverage"] = density_coverage(near, sample)
     return found
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,15 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.inception import BasicConv2d
 
-from centroidlib.features import VGG16Features, device_of, finding_weights
+from centroidlib.features import (
+    IMAGENET,
+    VGG16Features,
+    check_images,
+    check_precision,
+    device_of,
+    finding_weights,
+    scale_and_shift,
+)
 from centroidlib.metrics import named
 
 METRIC_SEED = 1000  # of the random network that measures; the loss's is another
@@ -27,8 +36,7 @@ class _Published(nn.Module):
 
     def __init__(self, precision: str) -> None:
         super().__init__()
-        if precision not in ("float32", "bfloat16"):
-            raise ValueError(f"precision is 'float32' or 'bfloat16', not {precision!r}.")
+        check_precision(precision)
         self.precision = precision
 
     def _hold(self, network: nn.Module, what: str, filename: str, instead: str) -> None:
@@ -47,11 +55,7 @@ class _Published(nn.Module):
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
-        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-            raise ValueError(
-                f"{type(self).__name__} takes float images (B, 3, H, W) in [-1, 1], not {images.dtype} "
-                f"{tuple(images.shape)}; bring uint8 images there with centroidlib.to_float."
-            )
+        check_images(images, type(self).__name__)
         # On a CPU a few images a thread stay in its caches from layer to layer (with fewer, threads wait for each other
         # where cores are busy); a GPU takes the batch whole.
         size = 8 * torch.get_num_threads() if images.device.type == "cpu" else max(1, len(images))
@@ -144,9 +148,9 @@ class Dinov2Features(_Published):
             network = timm.create_model("vit_large_patch14_dinov2", img_size=224, num_classes=0)
             network.load_state_dict(state, assign=True)
         self._hold(network, what, filename, "delete the file and fetch it again, or set dinov2 = False")
-        mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
-        self.register_buffer("scale", 0.5 / std)
-        self.register_buffer("shift", (0.5 - mean) / std)
+        scale, shift = scale_and_shift(*IMAGENET)
+        self.register_buffer("scale", scale)
+        self.register_buffer("shift", shift)
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"precision={self.precision}"
@@ -186,19 +190,47 @@ class Space:
         return named(self.name, metric)
 
 
+def published_networks(
+    fid_dims: int = 2048, *, clean: bool = False, dinov2: bool = False, precision: str = "float32"
+) -> dict[str, Callable[[], nn.Module]]:
+    """The published networks to measure in, each loaded by a call, by the name of its Fréchet distance.
+
+    Args:
+        fid_dims: of pytorch-fid's Inception: `fid` for 2048, else `fid_768`; 0 for none.
+        clean: the same with clean-fid's resizing, `fid_clean` or `fid_clean_768`.
+        dinov2: DINOv2 ViT-L/14, `fd_dinov2`.
+        precision: of their arithmetic.
+
+    Raises:
+        ValueError: `clean` without `fid_dims`.
+    """
+    if clean and not fid_dims:
+        raise ValueError("clean resizes images for the Inception network, and fid_dims = 0 has none: set one of the two.")
+    suffix = "" if fid_dims == 2048 else f"_{fid_dims}"
+    found: dict[str, Callable[[], nn.Module]] = {}
+    if fid_dims:
+        found[f"fid{suffix}"] = lambda: InceptionFeatures(fid_dims, precision=precision)
+    if clean:
+        found[f"fid_clean{suffix}"] = lambda: InceptionFeatures(fid_dims, "clean", precision)
+    if dinov2:
+        found["fd_dinov2"] = lambda: Dinov2Features(precision)
+    return found
+
+
 def metric_spaces(
     phi: VGG16Features, fid_dims: int = 2048, *, clean: bool = False, dinov2: bool = False, precision: str = "float32"
 ) -> list[Space]:
     """The spaces to measure in, on Φ's device.
 
-    Always a VGG-16 slice with random weights, which no loss sees and which needs no file (`fd_vgg16_random`), and
-    last Φ's own features, pooled to d ≤ 2,048 (`fd_vgg16_relu3_3`); not for Φ's fully connected layers.
+    First the published networks that are asked for, then always a VGG-16 slice with random weights, which no loss sees
+    and which needs no file (`fd_vgg16_random`), and last Φ's own features, pooled to d ≤ 2,048 (`fd_vgg16_relu3_3`); not for
+    Φ's fully connected layers.
 
     Args:
         phi: the loss's Φ.
-        fid_dims: of pytorch-fid's Inception, measured first: `fid` for 2048, else `fid_768`; 0 for none.
-        clean: the same with clean-fid's resizing, `fid_clean` or `fid_clean_768`.
-        dinov2: DINOv2 ViT-L/14, `fd_dinov2`.
+        fid_dims: as `published_networks` takes it.
+        clean: likewise.
+        dinov2: likewise.
         precision: of the networks but Φ, which keeps its own.
 
     Raises:
@@ -206,16 +238,8 @@ def metric_spaces(
         FileNotFoundError: weights are neither cached nor to be downloaded.
         ModuleNotFoundError: `dinov2` without timm.
     """
-    if clean and not fid_dims:
-        raise ValueError("clean resizes images for the Inception network, and fid_dims = 0 has none: set one of the two.")
-    suffix = "" if fid_dims == 2048 else f"_{fid_dims}"
-    spaces = []
-    if fid_dims:
-        spaces.append(Space(f"fid{suffix}", InceptionFeatures(fid_dims, precision=precision), False))
-    if clean:
-        spaces.append(Space(f"fid_clean{suffix}", InceptionFeatures(fid_dims, "clean", precision), False))
-    if dinov2:
-        spaces.append(Space("fd_dinov2", Dinov2Features(precision), False))
+    published = published_networks(fid_dims, clean=clean, dinov2=dinov2, precision=precision)
+    spaces = [Space(name, load(), False) for name, load in published.items()]
     random = VGG16Features(16, "random", pool=True, precision=precision, seed=METRIC_SEED)
     spaces.append(Space("fd_vgg16_random", random, phi.weights == "random" and phi.seed == METRIC_SEED))
     if phi.layer <= 31:

@@ -83,6 +83,7 @@ def observe(
     parts: dict[str, list[Tensor]] = {name: [] for name in lpips}
     distances, sums = torch.empty(0), torch.empty(0)
     device = device_of(nn.ModuleList([*(space.network for space in spaces), phi or nn.Identity(), *lpips.values()]))
+    stats = stats and stats.to(device)
     kept: list[Tensor] = []
     seen = 0
     # TensorFloat-32, which GPUs take for float32 in convolutions unless told otherwise, would be another measurement.
@@ -101,7 +102,7 @@ def observe(
                 full = _finite(phi(images), phi, "Φ", here)
                 if here.start == 0:
                     distances, sums = torch.empty(count), full.new_zeros((GROUPS, full.shape[1]), dtype=torch.float64)
-                distances[here.start : seen] = centroid_distances(full, stats.to(device)).cpu()
+                distances[here.start : seen] = centroid_distances(full, stats).cpu()
                 sums.index_add_(0, torch.tensor(here, device=device) % GROUPS, full.double())
             for space in spaces:
                 if space.pooled_from_phi and isinstance(phi, VGG16Features):
@@ -123,7 +124,7 @@ def observe(
         lpips={name: torch.cat(found) for name, found in parts.items()},
         distances=distances,
         group_means=sums.cpu() / group_sizes(count)[:, None] if len(sums) else sums,
-        images=torch.cat(kept)[:keep] if kept else torch.empty(0, dtype=torch.uint8),
+        images=torch.cat(kept) if kept else torch.empty(0, dtype=torch.uint8),
     )
 
 
