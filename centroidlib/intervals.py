@@ -38,7 +38,9 @@ class Estimate(NamedTuple):
     error: float | None = None  # the standard error
 
 
-def frechet_interval(real: Tensor | Gaussian, fake: Tensor | Gaussian) -> tuple[Estimate, Estimate | None]:
+def frechet_interval(
+    real: Tensor | Gaussian, fake: Tensor | Gaussian, names: tuple[str, str] = ("real", "fake")
+) -> tuple[Estimate, Estimate | None]:
     """Fréchet distance of features (N, d) and (M, d): at these numbers of images, and extrapolated to infinitely many.
 
     The first is what every tool reports, and its interval is for the expectation of this very measurement. The second is
@@ -53,12 +55,13 @@ def frechet_interval(real: Tensor | Gaussian, fake: Tensor | Gaussian) -> tuple[
     Args:
         real: features (N, d), or a Gaussian, which is taken as exact.
         fake: features (M, d), or a Gaussian; of two Gaussians there is no interval, and None in the second place.
+        names: of the two sets, in messages.
 
     Raises:
         ValueError: as `frechet_distance`.
     """
-    first = real if isinstance(real, Gaussian) else metrics.fit_gaussian(real, "real")
-    second = fake if isinstance(fake, Gaussian) else metrics.fit_gaussian(fake, "fake")
+    first = real if isinstance(real, Gaussian) else metrics.fit_gaussian(real, names[0])
+    second = fake if isinstance(fake, Gaussian) else metrics.fit_gaussian(fake, names[1])
     value = metrics.gaussian_distance(first, second)
     drawn = [(x, own, other) for x, own, other in ((real, first, second), (fake, second, first)) if isinstance(x, Tensor)]
     if not drawn or _too_few(*(features for features, _, _ in drawn)):

@@ -124,7 +124,8 @@ def metrics_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
         interval = "–" if entry["low"] is None else f"{_number(entry['low'])} to {_number(entry['high'])} ({entry['interval']})"
         at_floor = _number(entry["value_at_floor_n"])
         at_floor += f" (N = {entry['floor_n']:,})" if entry["value_at_floor_n"] is not None else ""
-        counts = f"{entry['n_fake']:,} / {entry['n_real']:,}" if entry["n_real"] else f"{entry['n_fake']:,} / not known"
+        unknown = "–" if name.startswith("lpips") else "not known"  # LPIPS is of generated images alone
+        counts = f"{entry['n_fake']:,} / " + (f"{entry['n_real']:,}" if entry["n_real"] else unknown)
         numbers = [_number(entry["value"]), interval, _number(entry["floor"]), _number(entry["floor_heldout"]), at_floor]
         rows.append([f"`{name}`", *numbers, counts, ARROWS[entry["better"]], "yes" if entry["seen_by_loss"] else "no"])
     return markdown(rows)
@@ -164,9 +165,12 @@ def table1(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
             continue
         values = [_spread(rows[rows["arm"] == arm], name) for arm in arms]
         seen = "; seen by the loss" if first[f"{name}_seen_by_loss"] else ""
-        body.append(
-            [f"`{name}`", *values, *(_number(first[f"{name}_{f}"]) for f in ("floor", "floor_heldout")), ARROWS[way] + seen]
-        )
+        floors = [_number(first[f"{name}_{f}"]) for f in ("floor", "floor_heldout")]
+        body.append([f"`{name}`", *values, *floors, ARROWS[way] + seen])
+        at_floor = rows[f"{name}_value_at_floor_n"].astype(float)
+        if at_floor.notna().any() and not np.allclose(at_floor, rows[name], rtol=1e-9):
+            values = [_number(at_floor[rows["arm"] == arm].mean()) for arm in arms]
+            body.append([f"`{name}` at the N of real images' value", *values, *floors, ARROWS[way] + seen])
     strengths = "; ".join(f"{a}: λ = {float(rows.loc[rows['arm'] == a, 'lambda_'].iloc[0]):g}" for a in arms)
     unit = "distances in units of d_ref" if first["unit"] == "d_ref" else "raw distances"
     samples, noise = first.get("centroid_samples", 0), first.get("instance_noise", 0)
@@ -177,7 +181,8 @@ def table1(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
         f"{first['steps']:,} steps at batch {first['batch_size']}, width {first['width']}; Φ: VGG-16 layer {first['layer']}, "
         f"weights {first['weights']}. {strengths}, on {unit}{extras}. "
         "“Real images” is the value between halves of the real data (LPIPS: of their pairs), “held-out” that between them and "
-        "images never trained on; both of fewer images than the arms where there are no more (metrics.json says how many)."
+        "images never trained on; both of fewer images than the arms where there are no more (metrics.json says how many), and "
+        "where that matters, the arms' values at that number stand in a row of their own."
     )
     if len(rows) == len(arms):
         caption += " In brackets: 95 % intervals within the run, which say nothing of other seeds."

@@ -68,10 +68,18 @@ def test_every_run_and_its_interval_is_drawn():
     assert (ax.get_title(loc="left"), other.get_xlabel()) == ("fid", "higher is better")
 
 
+def test_held_out_images_and_what_the_loss_has_seen_are_marked_beside_the_arms():
+    rows = pd.DataFrame({"arm": ["baseline", "centroid"], "seed": 0, "protocol": "", "fid": [3.0, 2.0]})
+    rows = rows.assign(fid_floor=1.0, fid_low=np.nan, fid_high=np.nan, fid_floor_heldout=1.2, fid_seen_by_loss=True)
+    (ax,) = figures.figure_metrics(rows, {"fid": ["fid"]}, {"fid": "lower"}).axes
+    assert heights(ax) == [1.2, 1.2, 2.0, 3.0]
+    assert ax.get_title(loc="left") == "fid (seen)"
+
+
 @pytest.mark.parametrize("drawn", [True, False])
 def test_neighbours_are_drawn_only_where_they_may_be(drawn):
     fake = torch.zeros(3, 3, 4, 4, dtype=torch.uint8)
-    figure = figures.figure_neighbours(fake, fake if drawn else None, torch.rand(20), {"training": torch.rand(20)})
+    figure = figures.figure_neighbours(fake, fake if drawn else None, torch.rand(20), {"training": torch.rand(20)}, "centroid")
     assert sum(bool(ax.images) for ax in figure.axes) == (6 if drawn else 3)
 
 

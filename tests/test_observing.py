@@ -134,6 +134,20 @@ def test_stored_images_give_as_many_pairs_as_there_are(faces):
     assert len(cl.observe_images(faces[:7], [], lpips={"x": Apart()}, pairs=5000).lpips["x"]) == 3
 
 
+def test_phis_own_space_is_pooled_from_the_pass_through_phi(faces):
+    phi, pooled, unseen = cl.VGG16Features(4, "random"), cl.VGG16Features(4, "random", pool=True), colours()
+    stats = cl.compute_centroid(faces[:20], phi)
+    passed = []
+    phi.register_forward_hook(lambda *_: passed.append(phi))
+    pooled.register_forward_hook(lambda *_: passed.append(pooled))
+    spaces = [Space("fd_phi", pooled, True, pooled_from_phi=True), unseen]
+    found = cl.observe_images(faces, spaces, phi, stats)
+    assert set(passed) == {phi}
+    assert list(found.features) == ["fd_phi", "fd_colours"]
+    torch.testing.assert_close(found.features["fd_phi"], cl.features_of(faces, pooled, "alone"))
+    torch.testing.assert_close(found.features["fd_colours"], cl.to_float(faces).mean(dim=(2, 3)))
+
+
 def test_the_first_images_are_kept_to_be_looked_at(faces):
     assert torch.equal(cl.observe(faces.split(64), 150, [colours()], keep=70).images, faces[:70])
     assert torch.equal(cl.observe(faces.split(64), 150, [colours()], keep=500).images, faces)

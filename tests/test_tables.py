@@ -104,6 +104,8 @@ def test_one_runs_table_holds_value_interval_floors_and_counts(folders):
     line, _, recall = [[cell.strip() for cell in row.split("|")[1:-1]] for row in tables.metrics_table(measured).split("\n")[2:]]
     assert line == ["`fid`", "30", "29 to 31 (jackknife 95 %)", "1", "1.5", "31.5 (N = 5,000)", "7 / 9", "lower", "no"]
     assert recall[2:7] == ["–", "0.9", "1.5", "–", "7 / not known"]
+    measured["lpips_alex"]["n_real"] = None
+    assert "| 7 / –" in tables.metrics_table(measured)
 
 
 def test_floors_stand_in_a_table_with_their_n():
@@ -120,6 +122,21 @@ def test_table1_holds_the_papers_rows_beside_ours(folders):
     assert "not measured here" not in text
     assert "9 real images" in text
     assert "within the run" not in text
+
+
+def test_table1_holds_the_arms_at_the_floors_n_where_it_is_another(folders):
+    rows = tables.collect(folders).assign(fid_value_at_floor_n=[40.0, 41.0, 42.0, 30.0, 31.0, 32.0])
+    rows["recall_value_at_floor_n"] = rows["recall"]
+    text = tables.table1(rows, {"fid": "lower", "recall": "higher"})
+    (line,) = [row for row in text.split("\n") if "at the N of real images' value" in row]
+    assert [cell.strip() for cell in line.split("|")[1:-1]] == [
+        "`fid` at the N of real images' value",
+        "41",
+        "31",
+        "1",
+        "1.5",
+        "lower",
+    ]
 
 
 def test_table1_of_one_seed_holds_its_interval(folders):

@@ -103,7 +103,10 @@ def evaluate(options: argparse.Namespace) -> str:
     if phi:
         makers[f"fd_{phi.name}"] = lambda: VGG16Features(16, options.vgg, pool=True)
     networks = {name: network for name, make in makers.items() if (network := attempt(name, make))}
-    spaces = [Space(name, network.to(device), seen_by_loss=False) for name, network in networks.items()]
+    spaces = [
+        Space(name, network.to(device), seen_by_loss=False, pooled_from_phi=isinstance(network, VGG16Features))
+        for name, network in networks.items()
+    ]
     distances = {net: attempt(f"lpips_{net}", partial(load_lpips, net, device)) for net in options.lpips}
     lpips = {net: distance for net, distance in distances.items() if distance}
     if lpips and min(fake.shape[2:]) < 32:

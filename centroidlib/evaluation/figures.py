@@ -61,17 +61,21 @@ def _over_n(ax: Axes, entry: Mapping[str, Any], limit: Mapping[str, Any] | None,
         ax.plot(floor_at, entry["floor"], "s", color=REAL, ms=6, label="real images, two halves")
     if entry["floor_heldout"] is not None:
         ax.plot(floor_at, entry["floor_heldout"], "x", color=REAL, ms=8, label="real images, held-out")
-    places = {here: f"{1 / here:,.0f}", floor_at: f"{1 / floor_at:,.0f}"} | ({0.0: "∞"} if limit else {})
-    ax.set(xticks=list(places), xticklabels=list(places.values()), xlabel="images a side, spaced as 1 / N")
+    counts = "\n".join(f"{n:,}" for n in dict.fromkeys((entry["n_fake"], entry["n_real"] or entry["n_fake"])))
+    places = {here: counts, floor_at: f"{1 / floor_at:,.0f}"} | ({0.0: "∞"} if limit else {})
+    ax.set(xticks=list(places), xticklabels=list(places.values()), xlabel="images a side (generated, real), spaced as 1 / N")
     ax.set(ylabel="Fréchet distance", ylim=(min(0, ax.get_ylim()[0]), None), xlim=(-0.05 * floor_at, 1.25 * max(here, floor_at)))
     ax.legend(fontsize="x-small")
 
 
 def figure_metrics(rows: pd.DataFrame, groups: Mapping[str, Sequence[str]], better: Mapping[str, str]) -> Figure:
-    """Each metric by arm, a dot a seed with its interval, beside what real images score (dashed); a row a feature space.
+    """Each metric by arm, a dot a seed with its interval, beside what real images score; a row a feature space.
+
+    Dashed is the value of real halves, a cross that of held-out images.
 
     Args:
-        rows: runs.csv: columns arm, seed, protocol and the metrics with their `_low`, `_high` and `_floor`.
+        rows: runs.csv: columns arm, seed, protocol and the metrics with their `_low`, `_high`, `_floor`, and, where there
+            are any, `_floor_heldout` and `_seen_by_loss`.
         groups: columns to draw, by row of the figure.
         better: `lower`, `higher` or `floor` (the nearer the better) by metric.
     """
@@ -92,7 +96,11 @@ def figure_metrics(rows: pd.DataFrame, groups: Mapping[str, Sequence[str]], bett
                     estimate = {part: row[f"{metric}_{part}"] for part in ("low", "high")} | {"value": row[metric]}
                     _with_interval(ax, i + x, estimate, arm_colour(arm), "o")
                 ax.plot([i - 0.5, i + 0.5], [mine[f"{metric}_floor"].mean()] * 2, color=REAL, ls="--", lw=1.2)
+                held_out = mine.get(f"{metric}_floor_heldout", pd.Series(dtype=float)).dropna()
+                if len(held_out):
+                    ax.plot(i + 0.4, held_out.iloc[0], "x", color=REAL, ms=6)
             title = next((short for short in SPACE_METRICS if named(label, short) == metric), metric)
+            title += " (seen)" if rows.get(f"{metric}_seen_by_loss", pd.Series([False])).any() else ""
             ax.set(
                 xticks=range(len(arms)), xticklabels=names, xlim=(-0.6, len(arms) - 0.4), title=title, xlabel=sign[better[metric]]
             )
@@ -100,7 +108,7 @@ def figure_metrics(rows: pd.DataFrame, groups: Mapping[str, Sequence[str]], bett
     return figure
 
 
-def figure_neighbours(fake: Tensor, nearest: Tensor | None, distances: Tensor, others: Mapping[str, Tensor]) -> Figure:
+def figure_neighbours(fake: Tensor, nearest: Tensor | None, distances: Tensor, others: Mapping[str, Tensor], arm: str) -> Figure:
     """How far generated images are from the nearest training image, and the ones that are nearest.
 
     Args:
@@ -108,6 +116,7 @@ def figure_neighbours(fake: Tensor, nearest: Tensor | None, distances: Tensor, o
         nearest: those training images, in the same order; None to draw no real image.
         distances: from every generated image to its nearest training image, (M,).
         others: the same for other images, by name.
+        arm: name of the run's arm.
     """
     lines = {"generated": fake} if nearest is None else {"generated": fake, "nearest training image": nearest}
     figure = plt.figure(figsize=(12, 3.0))
@@ -116,7 +125,7 @@ def figure_neighbours(fake: Tensor, nearest: Tensor | None, distances: Tensor, o
     everything = torch.cat([distances, *others.values()])
     bins = np.linspace(float(everything.min()), float(everything.max()), 50).tolist()
     for (name, values), style in zip({"generated images": distances, **others}.items(), ("-", "--", ":"), strict=False):
-        look = {"color": REAL if name in others else COLOURS[1], "ls": style, "label": name}
+        look = {"color": REAL if name in others else arm_colour(arm), "ls": style, "label": name}
         sns.histplot(x=values.numpy(), bins=bins, stat="density", element="step", fill=False, ax=ax, **look)
     ax.set(xlabel="distance to the nearest training image", ylabel="density")
     ax.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0.0, 1.0))

@@ -131,8 +131,9 @@ def measure(
             )
         reference: Tensor | Gaussian = real.gaussians.get(space.name) or _shuffled(real.features[space.name])
         n = floors.get(space.name, {}).get("n", 0)
-        comparable = isinstance(reference, Tensor) and 2 <= n <= fake.count
-        at_floor = frechet_distance(reference[:n], features[:n]) if comparable else None
+        at_floor = None
+        if isinstance(reference, Tensor) and 2 <= n <= fake.count:
+            at_floor = frechet_distance(reference[:n], features[:n])
         for name, found in zip((space.name, f"{space.name}_inf"), frechet_interval(reference, features), strict=True):
             if found:
                 note(name, found, fake.count, real.count or None, seen, at_floor if name == space.name else None)
@@ -142,9 +143,10 @@ def measure(
         pairwise = {"kid": kernel_interval(near, sample)}
         if min(len(near), len(sample)) > NEIGHBOURS:
             pairwise |= neighbour_intervals(near, sample)
-        pairwise_at_floor = {metric: found.value for metric, found in pairwise.items()} if comparable else {}
-        if comparable and n < max(len(near), len(sample)):
-            pairwise_at_floor = _pairwise(near[:n], sample[:n])
+        pairwise_at_floor = {}
+        if at_floor is not None:
+            same = n >= max(len(near), len(sample))
+            pairwise_at_floor = {m: e.value for m, e in pairwise.items()} if same else _pairwise(near[:n], sample[:n])
         for metric, found in pairwise.items():
             note(space.named(metric), found, len(sample), len(near), seen, pairwise_at_floor.get(metric))
         note(space.named("nearest"), _nearest(features, reference), len(sample), real.count, seen)
@@ -157,10 +159,10 @@ def measure(
     return entries
 
 
-def _compared(space: Space, real: Tensor, fake: Tensor) -> dict[str, float]:
-    """What compares two sets of features, by the metrics' names and without intervals."""
-    distance, limit = frechet_interval(real, fake)
-    pairwise = _pairwise(real[:PAIRWISE_AT_MOST], fake[:PAIRWISE_AT_MOST])
+def _compared(space: Space, real: Tensor, other: Tensor) -> dict[str, float]:
+    """What compares two sets of real images' features, by the metrics' names and without intervals."""
+    distance, limit = frechet_interval(real, other, names=("real", "other real"))
+    pairwise = _pairwise(real[:PAIRWISE_AT_MOST], other[:PAIRWISE_AT_MOST])
     found = {space.name: distance.value} | {space.named(metric): value for metric, value in pairwise.items()}
     return found | ({f"{space.name}_inf": limit.value} if limit else {})
 

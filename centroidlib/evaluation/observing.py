@@ -137,18 +137,20 @@ def observe_images(
     pairs: int = 0,
     label: str = "real images",
 ) -> Observed:
-    """`observe` for stored images, uint8 (N, 3, H, W), whose features are kept in the cache folder.
+    """`observe` for stored images, uint8 (N, 3, H, W), whose features are kept in the cache folder, but for Φ's own.
 
     LPIPS is of disjoint random pairs, always the same; of as many as there are where `pairs` is more.
     """
-    features = cached_features(images, spaces, label)
+    pooled = [space for space in spaces if space.pooled_from_phi and phi is not None]
+    features = cached_features(images, [space for space in spaces if space not in pooled], label)
     if phi is None and not lpips:
         return Observed(len(images), features)
     pairs = min(pairs, len(images) // 2)
     count = len(images) if phi is not None else 2 * pairs
     order = torch.randperm(len(images), generator=random_stream(0, "pairs"))[:count]
-    rest = observe((images[chosen] for chosen in order.split(BATCH)), count, (), phi, stats, lpips, pairs, label=label)
-    return replace(rest, count=len(images), features=features)
+    rest = observe((images[chosen] for chosen in order.split(BATCH)), count, pooled, phi, stats, lpips, pairs, label=label)
+    features |= {name: found[order.argsort()] for name, found in rest.features.items()}
+    return replace(rest, count=len(images), features={space.name: features[space.name] for space in spaces})
 
 
 def generated(generator: Generator, count: int, seed: int, batch_norm: str = "eval") -> Iterator[Tensor]:
