@@ -73,7 +73,7 @@ def test_held_out_images_and_what_the_loss_has_seen_are_marked_beside_the_arms()
     rows = rows.assign(fid_floor=1.0, fid_low=np.nan, fid_high=np.nan, fid_floor_heldout=1.2, fid_seen_by_loss=True)
     (ax,) = figures.figure_metrics(rows, {"fid": ["fid"]}, {"fid": "lower"}).axes
     assert heights(ax) == [1.2, 1.2, 2.0, 3.0]
-    assert ax.get_title(loc="left") == "fid (seen)"
+    assert (ax.get_title(loc="left"), ax.get_xlabel()) == ("fid", "lower is better (seen)")
 
 
 @pytest.mark.parametrize("drawn", [True, False])

@@ -100,9 +100,13 @@ def figure_metrics(rows: pd.DataFrame, groups: Mapping[str, Sequence[str]], bett
                 if len(held_out):
                     ax.plot(i + 0.4, held_out.iloc[0], "x", color=REAL, ms=6)
             title = next((short for short in SPACE_METRICS if named(label, short) == metric), metric)
-            title += " (seen)" if rows.get(f"{metric}_seen_by_loss", pd.Series([False])).any() else ""
+            seen = " (seen)" if rows.get(f"{metric}_seen_by_loss", pd.Series([False])).any() else ""
             ax.set(
-                xticks=range(len(arms)), xticklabels=names, xlim=(-0.6, len(arms) - 0.4), title=title, xlabel=sign[better[metric]]
+                xticks=range(len(arms)),
+                xticklabels=names,
+                xlim=(-0.6, len(arms) - 0.4),
+                title=title,
+                xlabel=sign[better[metric]] + seen,
             )
             ax.tick_params(labelsize="small")
     return figure
