@@ -1,5 +1,6 @@
 """Centroid-constrained GANs: the reference implementation of Seo and Park's center constraint loss."""
 
+from centroidlib.algorithm import TrainingConfig, train_step
 from centroidlib.centroid import CentroidStats, compute_centroid
 from centroidlib.checkpoints import load_generator
 from centroidlib.evaluation import (
@@ -41,7 +42,7 @@ from centroidlib.metrics import (
 )
 from centroidlib.models import Discriminator, Generator
 from centroidlib.runs import Run
-from centroidlib.training import TrainingConfig, train, train_step
+from centroidlib.training import train
 
 __all__ = [
     "FACTORS",

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 T = TypeVar("T")
+LEFTOVER = ".*.????????.part*"  # what a process that was killed inside `replacing` leaves
 
 
 @contextmanager
@@ -93,15 +94,19 @@ class _Lines:
         sys.stdout.flush()
 
 
+def watched() -> bool:
+    """Whether a person watches this notebook: the Jupyter server sets JPY_SESSION_NAME for its kernels, papermill does not."""
+    return "JPY_SESSION_NAME" in os.environ
+
+
 def track(items: Iterable[T], label: str, total: int | None = None) -> "tqdm[T]":
     """Iterate with progress: a bar in JupyterLab or a terminal, else at most some twenty lines, 20 s apart or more."""
-    # The Jupyter server sets JPY_SESSION_NAME for the kernels it starts; papermill's have none.
-    if "JPY_SESSION_NAME" in os.environ or sys.stderr.isatty():
+    if watched() or sys.stderr.isatty():
         from tqdm.auto import tqdm as bar
 
         return bar(items, desc=label, total=total, leave=False)
     if total is None and isinstance(items, Sized):
         total = len(items)
     lines: dict[str, Any] = {"file": _Lines(), "mininterval": 20.0, "maxinterval": float("inf"), "delay": 1e-9}
-    shape = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} left"
+    shape = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} left{postfix}"
     return tqdm(items, desc=label, total=total, miniters=max(1, (total or 0) // 20), bar_format=shape, **lines)

@@ -17,7 +17,6 @@ from centroidlib._files import cache_folder, track, write_tensors
 from centroidlib.features import device_of, fingerprint, in_batches
 from centroidlib.images import images_digest
 
-SPOOL_AT_MOST = 4 << 30  # bytes of features kept between the two sums
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
@@ -113,8 +112,9 @@ class CentroidStats:
 def compute_centroid(images: Tensor, phi: nn.Module, batch_size: int = 64) -> CentroidStats:
     """Centroid and reference distance of the images in Φ's feature space (Eq. 1 and 2).
 
-    Sums run in float64. d_ref needs c first: the features of the one forward pass wait in a temporary file
-    of up to 4 GiB, else Φ is applied twice. Memory: one batch, and 8 bytes an image.
+    Sums run in float64. d_ref needs c first: the features of one forward pass wait on disk where they take at most half
+    of what is free there (on a GPU at most 4 GiB: a second pass is faster), else Φ is applied twice. Progress says
+    which. Memory: one batch, and 8 bytes an image.
 
     Args:
         images: uint8 (N, 3, H, W).
@@ -148,7 +148,7 @@ def compute_centroid(images: Tensor, phi: nn.Module, batch_size: int = 64) -> Ce
                     "check its weights and its precision."
                 )
             if seen == 0:
-                spool = _spool(Path(folder), len(images), batch.shape[1])
+                spool = _spool(Path(folder), len(images), batch.shape[1], device)
             even = even + batch[seen % 2 :: 2].double().sum(0)
             odd = odd + batch[1 - seen % 2 :: 2].double().sum(0)
             if spool is not None:
@@ -156,9 +156,11 @@ def compute_centroid(images: Tensor, phi: nn.Module, batch_size: int = 64) -> Ce
             seen += len(batch)
         centroid = (even + odd) / seen
 
-        again: Iterator[Tensor] = features("reference distance")
-        if spool is not None:
-            again = (torch.from_numpy(spool[i : i + batch_size]).to(device) for i in range(0, seen, batch_size))
+        if spool is None:
+            again = features("reference distance, in a second pass: the features are too many to keep")
+        else:
+            starts = track(range(0, seen, batch_size), "reference distance, of features kept on disk")
+            again = (torch.from_numpy(spool[i : i + batch_size]).to(device) for i in starts)
         distances = torch.cat([_distances(batch, centroid).cpu() for batch in again])
 
     reference_distance = float(distances.mean())
@@ -183,8 +185,9 @@ def _distances(features: Tensor, centroid: Tensor) -> Tensor:
     return cast(Tensor, torch.linalg.vector_norm(features.double() - centroid, dim=1))
 
 
-def _spool(folder: Path, rows: int, columns: int) -> np.memmap | None:
+def _spool(folder: Path, rows: int, columns: int, device: torch.device) -> np.memmap | None:
     """A file for float32 features (rows, columns), or None where a second pass through Φ is the better bargain."""
-    if rows * columns * 4 > min(SPOOL_AT_MOST, shutil.disk_usage(folder).free // 2):
+    limit = shutil.disk_usage(folder).free // 2
+    if rows * columns * 4 > (limit if device.type == "cpu" else min(limit, 4 << 30)):
         return None
     return np.memmap(folder / "features", np.float32, "w+", shape=(rows, columns))

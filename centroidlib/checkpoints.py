@@ -29,8 +29,10 @@ def save_checkpoint(path: Path, parts: Mapping[str, Any], step: int, parameters:
         torch.save({"parts": saved, "step": step, "parameters": dict(parameters), "history": history}, temporary)
 
 
-def load_checkpoint(path: Path, parts: Mapping[str, Any], steps: int, parameters: Mapping[str, Any]) -> tuple[int, History]:
-    """Bring `parts` to the checkpoint at `path`; returns its step and history, 0 and nothing where there is none.
+def load_checkpoint(
+    path: Path, parts: Mapping[str, Any], steps: int, parameters: Mapping[str, Any]
+) -> tuple[int, History, dict[str, Any]]:
+    """Bring `parts` to the checkpoint at `path`; returns its step, history and parameters, 0 and nothing where there is none.
 
     Tensors and plain values only are read: no pickled code is executed.
 
@@ -38,7 +40,7 @@ def load_checkpoint(path: Path, parts: Mapping[str, Any], steps: int, parameters
         ValueError: the checkpoint is damaged, of other parameters, or has taken more than `steps`.
     """
     if not path.is_file():
-        return 0, []
+        return 0, [], {}
     folder = path.parent.name
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -56,7 +58,7 @@ def load_checkpoint(path: Path, parts: Mapping[str, Any], steps: int, parameters
         raise ValueError(f"The checkpoint in {folder} has {taken} steps, more than the {steps} asked for.")
     for name, part in parts.items():
         part.load_state_dict(states[name])
-    return taken, history
+    return taken, history, found
 
 
 def save_generator(generator: Generator, path: str | Path) -> None:

@@ -23,8 +23,8 @@ _UNLOADABLE = (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeErr
 class VGG16Features(nn.Module):
     """torchvision's VGG-16 to a given layer, frozen: the paper's Φ.
 
-    Calling it maps images (B, 3, H, W) in [-1, 1] to features (B, d) in float32. Its parameters get no
-    gradient and it stays in eval mode; gradients flow to the images. With the defaults at 64×64,
+    Calling it maps images (B, 3, H, W) in [-1, 1] to features (B, d), in float32 under autocast too. Its parameters
+    get no gradient and it stays in eval mode; gradients flow to the images. With the defaults at 64×64,
     d = 256·16·16 = 65,536 (relu3_3).
 
     Args:
@@ -33,12 +33,11 @@ class VGG16Features(nn.Module):
         weights: `IMAGENET1K_V1` (torchvision's training), `IMAGENET1K_FEATURES` (the original Oxford weights)
             or `random` (drawn from `seed`). Each has its own input normalisation.
         pool: average over positions, so that d is the number of channels. The paper flattens.
-        precision: `float32`, or `bfloat16` for the network's arithmetic; features are float32 in both.
         resize: resize images to 224×224 first (bilinear, antialiased).
         seed: of the random weights.
 
     Raises:
-        ValueError: no such layer, weights or precision, or the weights hold NaN in the layers used.
+        ValueError: no such layer or weights, or the weights hold NaN in the layers used.
         FileNotFoundError: the weights are neither cached nor to be downloaded.
     """
 
@@ -50,7 +49,6 @@ class VGG16Features(nn.Module):
         layer: int = 16,
         weights: str = "IMAGENET1K_V1",
         pool: bool = False,
-        precision: str = "float32",
         resize: bool = False,
         seed: int = 0,
     ) -> None:
@@ -62,8 +60,7 @@ class VGG16Features(nn.Module):
             )
         if weights not in VGG16_WEIGHTS:
             raise ValueError(f"VGG-16 has no weights {weights!r}; choose one of {', '.join(VGG16_WEIGHTS)}.")
-        check_precision(precision)
-        self.layer, self.weights, self.pool, self.precision = layer, weights, pool, precision
+        self.layer, self.weights, self.pool = layer, weights, pool
         self.resize = resize or layer > 31
         self.seed = seed
         self.layers = _slice(layer)
@@ -95,8 +92,7 @@ class VGG16Features(nn.Module):
         return self
 
     def extra_repr(self) -> str:  # noqa: D102
-        precision = "" if self.precision == "float32" else f", precision={self.precision}"
-        return f"layer={self.layer}, pool={self.pool}, resize={self.resize}{precision}"
+        return f"layer={self.layer}, pool={self.pool}, resize={self.resize}"
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102
         check_images(images, "Φ")
@@ -104,9 +100,7 @@ class VGG16Features(nn.Module):
             images = functional.interpolate(images, (224, 224), mode="bilinear", antialias=True)
         x = images * self.scale + self.shift
         x = x.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            x = self.layers(x)
-        x = x.float()
+        x = self.layers(x).float()
         if self.pool and x.ndim == 4:
             return x.mean(dim=(2, 3))
         return x.flatten(1)
@@ -119,12 +113,6 @@ def check_images(images: Tensor, who: str) -> None:
             f"{who} takes float images (B, 3, H, W) in [-1, 1], not {images.dtype} {tuple(images.shape)}; "
             "bring uint8 images there with centroidlib.to_float."
         )
-
-
-def check_precision(precision: str) -> None:
-    """Refuse another arithmetic than the two that networks compute in."""
-    if precision not in ("float32", "bfloat16"):
-        raise ValueError(f"precision is 'float32' or 'bfloat16', not {precision!r}.")
 
 
 def scale_and_shift(mean: list[float], std: list[float]) -> tuple[Tensor, Tensor]:

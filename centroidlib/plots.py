@@ -1,6 +1,6 @@
 """The figures: plain arrays and tables in, a matplotlib figure out, one style."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,15 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+from IPython.display import DisplayHandle, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.ticker import PercentFormatter
 from PIL import Image
 from torch import Tensor
+
+from centroidlib._files import replacing, watched
 
 REAL = "#4d4d4d"
 # Okabe and Ito's colours: told apart by colour-blind readers, and of different lightness in grey.
@@ -51,9 +54,7 @@ def figure_images(images: Tensor, title: str, columns: int = 8) -> Figure:
 
 def figure_film_strip(folder: Path, frames: int = 6, side: int = 4) -> Figure:
     """The same latents over training: the first `side`² of the grids in `samples/step_*.png`."""
-    paths = sorted(folder.glob("step_*.png"))
-    if not paths:
-        raise ValueError(f"There are no sample grids in {folder.name}/: train first.")
+    paths = _sample_grids(folder)
     chosen = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, frames).round().astype(int))]
     figure, axes = plt.subplots(1, len(chosen), figsize=(2.0 * len(chosen), 2.3), squeeze=False)
     for ax, path in zip(axes.flat, chosen, strict=True):
@@ -62,6 +63,21 @@ def figure_film_strip(folder: Path, frames: int = 6, side: int = 4) -> Figure:
         ax.set_title(f"step {int(path.stem.split('_')[1]):,}", fontsize="small")
         ax.set_axis_off()
     return figure
+
+
+def write_film(folder: Path, path: Path, seconds: float = 6.0) -> None:
+    """The grids in `samples/step_*.png` one after the other, as an animated WebP of so many seconds that repeats."""
+    first, *others = [Image.open(grid).convert("RGB") for grid in _sample_grids(folder)]
+    with replacing(path) as temporary:
+        duration = int(1000 * seconds / (1 + len(others)))
+        first.save(temporary, "WEBP", save_all=True, append_images=others, duration=duration, loop=0, quality=80)
+
+
+def _sample_grids(folder: Path) -> list[Path]:
+    paths = sorted(folder.glob("step_*.png"))
+    if not paths:
+        raise ValueError(f"There are no sample grids in {folder.name}/: train first.")
+    return paths
 
 
 def figure_distances(distances: Mapping[str, Tensor], reference_distance: float, floor: float | None = None) -> Figure:
@@ -109,6 +125,24 @@ def figure_training(history: pd.DataFrame, arm: str, window: int = 10) -> Figure
     for ax in axes.flat:
         ax.legend(fontsize="small")
     return figure
+
+
+def live_view(arm: str) -> Callable[[pd.DataFrame, Path], None] | None:
+    """What `train` shows while it runs: in JupyterLab the curves so far and the latest sample grid; None where nobody watches."""
+    if not watched():
+        return None
+    handles: list[DisplayHandle] = []
+
+    def show(history: pd.DataFrame, grid: Path) -> None:
+        figure = figure_training(history, arm)
+        plt.close(figure)
+        for place, picture in enumerate((figure, Image.open(grid))):
+            if place < len(handles):
+                handles[place].update(picture)
+            else:
+                handles.append(display(picture, display_id=True))
+
+    return show
 
 
 def polar_embedding(features: Tensor, centroid: Tensor, reference_distance: float, axes_from: int) -> tuple[Tensor, Tensor]:

@@ -4,11 +4,10 @@ import fcntl
 import json
 import os
 import platform
-import resource
 import subprocess
-import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from centroidlib._files import replacing, sha256, write_text
+from centroidlib._files import LEFTOVER, replacing, sha256, write_text
+from centroidlib.machine import peak_memory
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "papermill", "lpips", "pytorch-fid", "safetensors")
 
@@ -92,23 +92,21 @@ class Run:
         with replacing(self.folder / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png")
 
-    def finish(self, *outputs: str) -> None:
+    def finish(self, *outputs: str, **made_with: object) -> None:
         """Note in `run.json` that the stage is done, with what, and the hashes of the files it made."""
         record = read_record(self.folder)
         scalars = {k: v for k, v in self.parameters.items() if k in ("arm", "seed", "lambda_", "unit")}
         record["parameters"] = record.get("parameters", {}) | scalars
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform != "darwin" else 1 << 30)
         record.setdefault("stages", {})[self.stage] = {
             "parameters": self.parameters,
-            "made_with": self._made_with,
+            "made_with": self._made_with | made_with,
             "seconds": round(time.perf_counter() - self._began, 1),
-            "peak_memory_gb": round(peak, 2),
+            "peak_memory_gb": round(peak_memory(), 2),
             "inputs": self._inputs,
             "outputs": {name: sha256(self.folder / name) for name in outputs},
         }
         write_record(self.folder, record)
-        if self.folder in _held:
-            os.close(_held.pop(self.folder))
+        _unlock(self.folder)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -168,15 +166,41 @@ def _commit() -> str | None:
 _held: dict[Path, int] = {}  # this process's locks: a cell may be run again
 
 
-def _lock(folder: Path) -> None:
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Inside, no other process works in `folder`; one that this process's `Run` holds stays held.
+
+    Raises:
+        RuntimeError: another process works there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    taken = _lock(folder.resolve())
+    try:
+        yield
+    finally:
+        if taken:
+            _unlock(folder.resolve())
+
+
+def _lock(folder: Path) -> bool:
+    """Take the folder's lock, and clear what a killed process left half written; False where this process holds it."""
     if folder in _held:
-        return
+        return False
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(handle)
         raise RuntimeError(
-            f"Another process works in results/{folder.parent.name}/{folder.name}: wait for it, or shut its kernel down."
+            f"Another process works in {folder.parent.name}/{folder.name}: wait for it, or shut its kernel down."
         ) from error
     _held[folder] = handle
+    for leftover in (*folder.glob(LEFTOVER), *folder.glob(f"samples/{LEFTOVER}")):
+        if leftover.suffix != ".ipynb":  # the notebook that is being executed belongs to another process
+            leftover.unlink()
+    return True
+
+
+def _unlock(folder: Path) -> None:
+    if folder in _held:
+        os.close(_held.pop(folder))

@@ -46,7 +46,11 @@ def collect(folders: Sequence[Path], label_protocols: bool = False) -> pd.DataFr
         measured = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         protocols[folder.name] = measured["protocol"] | {"fingerprint": measured["fingerprint"]}
         row: dict[str, Any] = {"arm": record["parameters"]["arm"], "seed": record["parameters"]["seed"], "protocol": ""}
+        stages = list(record["stages"].values())
         for stage in record["stages"].values():
+            if source := stage["parameters"].get("generator_of"):  # trained in another folder
+                stages += read_record(folder.parent / f"{source}_seed{row['seed']}")["stages"].values()
+        for stage in stages:
             row |= {k: v for k, v in stage["parameters"].items() if k not in row}
         for name, entry in measured["metrics"].items():
             row[name] = entry["value"]
@@ -97,9 +101,11 @@ def write(table: pd.DataFrame | str, path: Path) -> None:
 
 
 def histories(batch: Path, names: Sequence[str]) -> pd.DataFrame:
-    """The training histories of runs, one below the other, with columns `arm` and `seed`."""
+    """The training histories of the runs that were trained, one below the other, with columns `arm` and `seed`."""
     parts = []
     for name in names:
+        if not (batch / name / "history.csv").is_file():  # its generator is the average of another run's
+            continue
         known = read_record(batch / name)["parameters"]
         parts.append(pd.read_csv(batch / name / "history.csv").assign(arm=known["arm"], seed=known["seed"]))
     return pd.concat(parts, ignore_index=True)

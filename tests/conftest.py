@@ -1,13 +1,18 @@
 """What the tests share: private folders for caches, one thread, small images, Φ and a centroid."""
 
+import dataclasses
 from pathlib import Path
 from urllib.error import URLError
 
 import pytest
 import torch
+from torch import nn
 
-from centroidlib import VGG16Features, compute_centroid
+from centroidlib import TrainingConfig, VGG16Features, centroid_distances, compute_centroid, draw_faces
+from centroidlib.algorithm import start
+from centroidlib.streams import draw_latents, random_stream
 
+TINY = TrainingConfig(steps=6, batch_size=4, lambda_=10.0, unit="d_ref", latent=8, width=2)
 REAL_WEIGHTS = Path(__file__).parents[2] / "shared" / "torch_home"
 
 
@@ -70,3 +75,33 @@ def phi():
 @pytest.fixture(scope="session")
 def stats(images, phi):
     return compute_centroid(images, phi)
+
+
+@pytest.fixture(scope="session")
+def faces():
+    """Drawn faces, uint8 (22, 3, 64, 64)."""
+    return draw_faces(22, seed=1)[0]
+
+
+@pytest.fixture(scope="session")
+def toy_phi():
+    """A smooth Φ of a few thousand weights for images of 64×64, d = 12."""
+    layers = nn.Sequential(nn.AvgPool2d(8), nn.Flatten(), nn.Linear(192, 12), nn.Tanh())
+    rng = torch.Generator().manual_seed(0)
+    for parameter in layers.parameters():
+        parameter.data.normal_(0.0, 0.3, generator=rng)
+    return layers.requires_grad_(False).eval()
+
+
+@pytest.fixture(scope="session")
+def toy_stats(faces, toy_phi):
+    """The faces' centroid, with a ball small enough that generated images lie inside and outside of it."""
+    found = compute_centroid(faces, toy_phi)
+    fake = start(TINY).generator(latents_of(0))
+    distances = centroid_distances(toy_phi(fake.detach()), found)
+    return dataclasses.replace(found, reference_distance=float(distances.median()))
+
+
+def latents_of(step):
+    """Latents of a batch of TINY, others for every step."""
+    return draw_latents(TINY.batch_size, TINY.latent, random_stream(0, "test", step))

@@ -85,21 +85,28 @@ def test_the_floor_is_the_loss_of_the_real_images(images, phi):
     assert loss.item() == pytest.approx(stats.floor, rel=1e-4)
 
 
-def test_phi_is_applied_once_with_a_spool_and_twice_without(images, way):
+def test_phi_is_applied_once_with_a_spool_and_twice_without(images, way, capsys):
     seen = []
     network = nn.Flatten()
     network.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
     compute_centroid(images, network, BATCH)
     assert seen == [4, 4, 4, 1] * (1 if way == "spool" else 2)
+    said = {
+        "spool": "reference distance, of features kept on disk: 4 of 4",
+        "two passes": "in a second pass: the features are too",
+    }
+    assert said[way] in capsys.readouterr().out
 
 
-def test_the_spool_takes_at_most_half_of_the_free_disk_and_its_own_limit(tmp_path, monkeypatch):
+def test_the_spool_takes_at_most_half_of_the_free_disk_and_4_gib_on_a_gpu(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=2 * 10 * 6 * 4))
-    assert centroid._spool(tmp_path, 10, 6).shape == (10, 6)
-    assert centroid._spool(tmp_path, 11, 6) is None
-    monkeypatch.setattr(centroid, "SPOOL_AT_MOST", 9 * 6 * 4)
-    assert centroid._spool(tmp_path, 9, 6).shape == (9, 6)
-    assert centroid._spool(tmp_path, 10, 6) is None
+    assert centroid._spool(tmp_path, 10, 6, torch.device("cpu")).shape == (10, 6)
+    assert centroid._spool(tmp_path, 11, 6, torch.device("cpu")) is None
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=100 << 30))
+    monkeypatch.setattr(np, "memmap", lambda path, dtype, mode, shape: shape)
+    assert centroid._spool(tmp_path, 1 << 20, 1025, torch.device("cpu")) == (1 << 20, 1025)
+    assert centroid._spool(tmp_path, 1 << 20, 1024, torch.device("cuda")) == (1 << 20, 1024)
+    assert centroid._spool(tmp_path, 1 << 20, 1025, torch.device("cuda")) is None
 
 
 def test_nothing_is_left_in_the_temporary_folder(images, tmp_path, monkeypatch):

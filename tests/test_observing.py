@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 import centroidlib as cl
+from centroidlib.algorithm import TrainingConfig, start
 from centroidlib.checkpoints import save_generator
 from centroidlib.evaluation import Space, observing
 from centroidlib.images import images_digest
 from centroidlib.intervals import GROUPS
-from centroidlib.training import TrainingConfig, start
 
 FACES = Path(__file__).parents[2] / "shared" / "data" / "celeba10k.zip"
 SMALL = TrainingConfig(latent=8, width=2)

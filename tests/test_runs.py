@@ -133,7 +133,7 @@ def test_a_folder_that_another_process_works_in_is_refused(project):
     process, answer = in_another_process(LOCK, folder / ".lock")
     try:
         assert answer == "locked"
-        with pytest.raises(RuntimeError, match="Another process works in results/test/centroid_seed3: wait for it"):
+        with pytest.raises(RuntimeError, match="Another process works in test/centroid_seed3: wait for it"):
             Run("02_train", PARAMETERS)
         Run("02_train", PARAMETERS | {"seed": 4})
     finally:

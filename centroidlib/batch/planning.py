@@ -89,7 +89,8 @@ def plan(file: Path, settings: Mapping[str, Scalar]) -> list[Stage]:
     """The stages of a batch file in the order they run, checked before anything runs.
 
     A notebook that declares `arm` runs once for each arm and seed, every other once for all: before the arms if
-    listed before such a notebook, after them if listed after.
+    listed before such a notebook, after them if listed after. An arm with `generator_of` takes another arm's averaged
+    generator, so only notebooks that declare that parameter run for it.
 
     Args:
         file: the YAML batch file.
@@ -121,6 +122,9 @@ def plan(file: Path, settings: Mapping[str, Scalar]) -> list[Stage]:
             _check_known(name, f"{file.name}, arm {arm}", per_arm)
             if name in settings:
                 raise BatchError(f"--set: {name!r} is what the arm {arm} of {file.name} sets; change it there.")
+        source = own.get("generator_of", "")
+        if source and not (common | arms.get(str(source), {})).get("ema"):
+            raise BatchError(f"{file.name}, arm {arm}: generator_of must name an arm with an `ema` above 0, not {source!r}.")
 
     for notebook, own in per_arm.items():
         if not arms:
@@ -140,7 +144,14 @@ def plan(file: Path, settings: Mapping[str, Scalar]) -> list[Stage]:
 
     first = notebooks.index(next(iter(per_arm))) if per_arm else len(notebooks)
     before = [stage(notebook) for notebook in notebooks[:first]]
-    runs = [stage(notebook, arm, seed) for seed in seeds for arm in arms for notebook in per_arm]
+    trained_first = sorted(arms, key=lambda arm: bool(arms[arm].get("generator_of")))
+    runs = [
+        stage(notebook, arm, seed)
+        for seed in seeds
+        for arm in trained_first
+        for notebook, own in per_arm.items()
+        if "generator_of" in own or not arms[arm].get("generator_of")
+    ]
     after = [stage(notebook) for notebook in notebooks[first:] if notebook not in per_arm]
     return before + runs + after
 

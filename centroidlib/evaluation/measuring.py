@@ -27,7 +27,7 @@ from centroidlib.metrics import (
     nearest_distances,
     precision_recall,
 )
-from centroidlib.training import random_stream
+from centroidlib.streams import random_stream
 
 PAIRWISE_AT_MOST = 5_000  # images a side where all distances between two sets are held: memory grows with the square
 # By the name's beginning; else lower. `floor`: the nearer to real images' own value the better.

@@ -16,7 +16,6 @@ from centroidlib.features import (
     IMAGENET,
     VGG16Features,
     check_images,
-    check_precision,
     device_of,
     finding_weights,
     scale_and_shift,
@@ -36,7 +35,8 @@ class _Published(nn.Module):
 
     def __init__(self, precision: str) -> None:
         super().__init__()
-        check_precision(precision)
+        if precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision is 'float32' or 'bfloat16', not {precision!r}.")
         self.precision = precision
 
     def _hold(self, network: nn.Module, what: str, filename: str, instead: str) -> None:
@@ -231,7 +231,7 @@ def metric_spaces(
         fid_dims: as `published_networks` takes it.
         clean: likewise.
         dinov2: likewise.
-        precision: of the networks but Φ, which keeps its own.
+        precision: of the published networks; VGG-16 measures in float32.
 
     Raises:
         ValueError: `clean` without `fid_dims`, or what the networks raise.
@@ -240,10 +240,10 @@ def metric_spaces(
     """
     published = published_networks(fid_dims, clean=clean, dinov2=dinov2, precision=precision)
     spaces = [Space(name, load(), False) for name, load in published.items()]
-    random = VGG16Features(16, "random", pool=True, precision=precision, seed=METRIC_SEED)
+    random = VGG16Features(16, "random", pool=True, seed=METRIC_SEED)
     spaces.append(Space("fd_vgg16_random", random, phi.weights == "random" and phi.seed == METRIC_SEED))
     if phi.layer <= 31:
-        pooled = VGG16Features(phi.layer, phi.weights, True, phi.precision, phi.resize, phi.seed)
+        pooled = VGG16Features(phi.layer, phi.weights, True, phi.resize, phi.seed)
         spaces.append(Space(f"fd_{phi.name}", pooled, True, pooled_from_phi=True))
     for space in spaces:
         space.network.to(device_of(phi))

@@ -18,7 +18,7 @@ from centroidlib.intervals import GROUPS
 from centroidlib.losses import centroid_distances
 from centroidlib.metrics import Gaussian
 from centroidlib.models import Generator
-from centroidlib.training import draw_latents, random_stream
+from centroidlib.streams import draw_latents, random_stream
 
 BATCH = 64
 Lpips = Mapping[str, nn.Module]

@@ -1,0 +1,215 @@
+"""Algorithm 1: one round of DCGAN's training with the centroid loss in the generator's step, and all it starts from."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+from torch.optim import Adam
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from centroidlib.centroid import CentroidStats
+from centroidlib.losses import UNITS, adversarial_loss, centroid_distances, discriminator_loss, hinge
+from centroidlib.machine import PRECISIONS, choose_precision, computing_in
+from centroidlib.models import Discriminator, Generator, initialise
+from centroidlib.streams import random_stream
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides what is trained; the defaults are the paper's, or DCGAN's where it is silent."""
+
+    steps: int = 10_000
+    batch_size: int = 128
+    lambda_: float = 0.1  # λ of Eq. 4; 0 is plain DCGAN
+    unit: str = "raw"  # of the distances in Eq. 3: raw or d_ref
+    centroid_samples: int = 0  # M of Eq. 3, images of the batch it is taken over; 0 for the whole batch
+    instance_noise: float = 0.0  # standard deviation of noise on all that D sees, of images in [-1, 1]; the paper has none
+    learning_rate: float = 2e-4
+    beta1: float = 0.5
+    beta2: float = 0.999
+    ema: float = 0.0  # decay of a moving average of the generator, kept beside it; 0 for none, as in the paper
+    latent: int = 100
+    width: int = 64
+    flip: bool = False  # show each image mirrored half of the time
+    precision: str = "auto"  # networks' arithmetic: float32, bfloat16, or auto: bfloat16 where the processor has it
+    deterministic: bool = False  # on a GPU, the same bits in every run, at some cost; a CPU always gives them
+    seed: int = 0  # of initial weights, latents and data order, each a stream of its own
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "latent", "width", "learning_rate"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}.")
+        if self.batch_size < 2:
+            raise ValueError("batch_size must be at least 2: batch norm has no variance of a single image.")
+        if not 0 <= self.centroid_samples <= self.batch_size:
+            raise ValueError(f"centroid_samples must be 0 (the whole batch) to {self.batch_size}, not {self.centroid_samples}.")
+        if self.instance_noise < 0:
+            raise ValueError(f"instance_noise is a standard deviation, 0 or above, not {self.instance_noise}.")
+        if not 0 <= self.lambda_ < float("inf"):
+            raise ValueError(f"lambda_ must be 0 (no centroid loss) or above, not {self.lambda_}.")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema is a decay, 0 (no average) or above and below 1, not {self.ema}.")
+        if self.unit not in UNITS:
+            raise ValueError(f"unit is 'raw' or 'd_ref', not {self.unit!r}.")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}.")
+
+
+@dataclass
+class TrainingState:
+    """The networks, their optimisers, the generator's moving average where one is kept, and the number of steps taken."""
+
+    generator: Generator
+    discriminator: Discriminator
+    generator_optimiser: Adam
+    discriminator_optimiser: Adam
+    averaged: Generator | None = None
+    step: int = 0
+
+    def parts(self) -> dict[str, nn.Module | Adam]:
+        """Networks and optimisers by name, as a checkpoint holds them."""
+        return {name: part for name, part in vars(self).items() if isinstance(part, nn.Module | Adam)}
+
+
+def start(config: TrainingConfig, device: torch.device | str = "cpu") -> TrainingState:
+    """Networks and optimisers before the first step, drawn from the config's seed."""
+    generator = Generator(config.latent, config.width)
+    discriminator = Discriminator(config.width)
+    initialise(generator, random_stream(config.seed, "generator"))
+    initialise(discriminator, random_stream(config.seed, "discriminator"))
+    for network in (generator, discriminator):
+        network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    betas = (config.beta1, config.beta2)
+    return TrainingState(
+        generator,
+        discriminator,
+        Adam(generator.parameters(), config.learning_rate, betas, fused=True),
+        Adam(discriminator.parameters(), config.learning_rate, betas, fused=True),
+        copy.deepcopy(generator).requires_grad_(False) if config.ema else None,
+    )
+
+
+def centroid_gradient(
+    fake: Tensor, phi: nn.Module, stats: CentroidStats, unit: str, precision: str = "float32", chunk: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """The gradient of Eq. 3 at a generated batch, exactly, and the distances it is taken from.
+
+    Images inside the ball have no gradient, so on a CPU a chunk that lies inside altogether is not walked back
+    through Φ; a GPU takes the whole batch at once and never waits for the answer.
+
+    Args:
+        fake: generated images (B, 3, H, W).
+        phi: Φ.
+        stats: c and d_ref in Φ's space.
+        unit: of the distances in Eq. 3, `raw` or `d_ref`.
+        precision: Φ's arithmetic, `float32` or `bfloat16`.
+        chunk: images that Φ takes at a time.
+
+    Returns:
+        The gradient (B, 3, H, W) and the distances (B,).
+    """
+    if chunk is None:
+        # Few on a CPU: they stay in its caches, and most are then spared the way back.
+        chunk = len(fake) if fake.is_cuda else 2 if precision == "float32" else 8
+    gradients, distances = [], []
+    for part in fake.detach().split(chunk):
+        images = part.requires_grad_()
+        with computing_in(precision, fake.device):
+            distances.append(centroid_distances(phi(images), stats))
+        share = hinge(distances[-1], stats, unit).sum() / len(fake)
+        if fake.is_cuda or share.item() > 0:
+            gradients.append(torch.autograd.grad(share, images)[0])
+        else:
+            gradients.append(torch.zeros_like(part))
+    return torch.cat(gradients), torch.cat(distances).detach()
+
+
+def train_step(
+    state: TrainingState,
+    config: TrainingConfig,
+    real: Tensor,
+    latents: Tensor,
+    phi: nn.Module | None = None,
+    stats: CentroidStats | None = None,
+) -> dict[str, Tensor]:
+    """One round of Algorithm 1: D on real and generated images, then G against D and the centroid loss.
+
+    One generated batch serves both. The two terms of Eq. 4 are differentiated at the images and walked
+    through G together, which spares D its unused gradients.
+
+    Args:
+        state: changed in place.
+        config: λ, the unit of the distances, the networks' precision.
+        real: (B, 3, 64, 64) in [-1, 1].
+        latents: (B, latent).
+        phi: Φ; where λ = 0 it is only measured with, and may be None.
+        stats: c and d_ref in Φ's space.
+
+    Returns:
+        Tensors on the device, for whoever wants to look: both losses, mean D(x) and D(x̂), the share of each that D
+        told right, the norms of both networks' gradients, and, with Φ, the centroid loss, the share outside d_ref and
+        the ratio of the norms of λ ∇L_centroid and ∇L_adv at the images.
+    """
+    if config.lambda_ > 0 and (phi is None or stats is None):
+        raise ValueError("λ is above 0, so the centroid loss needs Φ and its centroid: pass phi and stats.")
+    precision = choose_precision(config.precision, latents.device)
+    rng = random_stream(config.seed, "noise", state.step)
+    with computing_in(precision, latents.device):
+        fake = state.generator(latents)
+    fake = fake.to(latents.dtype)
+
+    def judge(images: Tensor) -> Tensor:
+        """D's logits, of noisy images where the config asks for it (Sønderby et al. 2017)."""
+        if config.instance_noise > 0:
+            images = images + config.instance_noise * torch.randn(images.shape, generator=rng).to(images)
+        with computing_in(precision, images.device):
+            logits: Tensor = state.discriminator(images)
+        return logits.to(images.dtype)
+
+    # Discriminator.
+    state.discriminator_optimiser.zero_grad(set_to_none=True)
+    real_logits, fake_logits = judge(real), judge(fake.detach())
+    loss_d = discriminator_loss(real_logits, fake_logits)
+    loss_d.backward()
+    seen = {"loss_d": loss_d, "gradient_d": _gradient_norm(state.discriminator)}
+    state.discriminator_optimiser.step()
+
+    # Generator.
+    state.generator_optimiser.zero_grad(set_to_none=True)
+    loss_adversarial = adversarial_loss(judge(fake))
+    (gradient,) = torch.autograd.grad(loss_adversarial, fake)
+    seen["loss_adversarial"] = loss_adversarial
+    chosen = fake[: config.centroid_samples or len(fake)]
+    if phi is not None and stats is not None:
+        if config.lambda_ > 0:
+            pull, distances = centroid_gradient(chosen, phi, stats, config.unit, precision)
+            seen["gradient_ratio"] = config.lambda_ * pull.norm() / gradient.norm().clamp(min=1e-30)
+            gradient[: len(pull)] += config.lambda_ * pull
+        else:
+            with torch.no_grad(), computing_in(precision, fake.device):
+                distances = centroid_distances(phi(chosen), stats)
+        seen["loss_centroid"] = hinge(distances, stats, config.unit).mean()
+        seen["outside"] = (distances > stats.reference_distance).float().mean()
+    fake.backward(gradient)
+    seen["gradient_g"] = _gradient_norm(state.generator)
+    state.generator_optimiser.step()
+
+    state.step += 1
+    if state.averaged is not None:
+        _average(state.averaged, state.generator, min(config.ema, (1 + state.step) / (10 + state.step)))
+    for name, logits, right in (("real", real_logits, real_logits > 0), ("fake", fake_logits, fake_logits < 0)):
+        seen |= {f"d_{name}": logits.sigmoid().mean(), f"accuracy_{name}": right.float().mean()}
+    return {name: value.detach() for name, value in seen.items()}
+
+
+def _gradient_norm(network: nn.Module) -> Tensor:
+    return get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
+
+
+def _average(averaged: Generator, generator: Generator, decay: float) -> None:
+    """Move the average towards the generator, BatchNorm's statistics too; an early average forgets faster."""
+    pairs = zip(averaged.state_dict().values(), generator.state_dict().values(), strict=True)
+    kept, current = zip(*((a, b) for a, b in pairs if a.is_floating_point()), strict=True)
+    get_ema_multi_avg_fn(decay)(kept, current, None)

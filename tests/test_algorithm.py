@@ -1,0 +1,253 @@
+"""Tests of Algorithm 1's round: against its literal transcription, in every precision."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from conftest import TINY, latents_of
+from torch.nn import functional
+
+from centroidlib import Discriminator, TrainingConfig, VGG16Features, algorithm, centroid_distances, centroid_loss, to_float
+from centroidlib.algorithm import centroid_gradient, start, train_step
+from centroidlib.benchmark import literal_phi, literal_start, literal_step
+from centroidlib.centroid import compute_centroid
+from centroidlib.losses import hinge
+from centroidlib.streams import draw_batch, draw_latents, random_stream
+
+CPU = torch.device("cpu")
+
+
+def doubled(state):
+    state.generator.double()
+    state.discriminator.double()
+    return state
+
+
+def compare_with_literal(config, faces, phi, stats, dtype, steps):
+    """Both ways side by side; yields the largest relative difference of each step, and the share outside."""
+    ours, theirs = start(config), literal_start(config)
+    if dtype == torch.float64:
+        doubled(ours), doubled(theirs)
+    for step in range(steps):
+        real = draw_batch(faces, step, config.batch_size, 0, False, CPU).to(dtype)
+        latents = latents_of(step).to(dtype)
+        found = train_step(ours, config, real, latents, phi, stats)
+        wanted = literal_step(theirs, config, real, latents, phi, stats)
+        apart = [abs(float(found[n]) - v) / max(abs(v), 1e-30) if float(found[n]) != v else 0.0 for n, v in wanted.items()]
+        for network in ("generator", "discriminator"):
+            pairs = zip(getattr(ours, network).state_dict().values(), getattr(theirs, network).state_dict().values(), strict=True)
+            apart += [float((a - b).abs().max() / b.abs().max()) for a, b in pairs if b.is_floating_point()]
+        yield max(apart), wanted["outside"]
+
+
+@pytest.fixture
+def double_distances(monkeypatch):
+    """The library measures distances in float32 whatever Φ returns; here the rest is held in float64."""
+    monkeypatch.setattr(algorithm, "centroid_distances", lambda f, s: torch.linalg.vector_norm(f - s.centroid.double(), dim=1))
+
+
+@pytest.mark.parametrize(("unit", "centroid_samples"), [("raw", 0), ("d_ref", 0), ("d_ref", 3)])
+def test_it_is_its_literal_transcription_in_float64(faces, toy_phi, toy_stats, double_distances, unit, centroid_samples):
+    config = dataclasses.replace(TINY, unit=unit, centroid_samples=centroid_samples)
+    double_phi = copy.deepcopy(toy_phi).double()
+    apart, outside = zip(*compare_with_literal(config, faces, double_phi, toy_stats, torch.float64, 20), strict=True)
+    assert max(apart) < 1e-10
+    assert any(0 < share < 1 for share in outside)
+
+
+def test_without_lambda_it_is_dcgan_in_float64(faces, toy_phi, toy_stats, double_distances):
+    config = dataclasses.replace(TINY, lambda_=0.0)
+    double_phi = copy.deepcopy(toy_phi).double()
+    apart, _ = zip(*compare_with_literal(config, faces, double_phi, toy_stats, torch.float64, 20), strict=True)
+    assert max(apart) < 1e-10
+
+
+def test_in_float32_its_first_step_is_the_literal_one(faces, toy_phi, toy_stats):
+    apart, outside = zip(*compare_with_literal(TINY, faces, toy_phi, toy_stats, torch.float32, 2), strict=True)
+    assert apart[0] < 1e-3
+    assert any(0 < share < 1 for share in outside)
+
+
+def test_with_vgg_its_first_step_is_the_literal_one(faces):
+    """At a width at which both layouts take different kernels."""
+    phi = VGG16Features(9, "random")
+    stats = compute_centroid(faces, phi)
+    stats = dataclasses.replace(stats, reference_distance=0.9 * stats.reference_distance)
+    config = TrainingConfig(batch_size=8, width=16, lambda_=40.0, unit="d_ref", precision="float32")
+    ours, theirs = start(config), literal_start(config)
+    real, latents = draw_batch(faces, 0, 8, 0, False, CPU), draw_latents(8, 100, random_stream(0, "test"))
+    found, wanted = train_step(ours, config, real, latents, phi, stats), None
+    wanted = literal_step(theirs, config, real, latents, literal_phi(phi), stats)
+    assert wanted["loss_centroid"] > 0
+    for name, value in wanted.items():
+        assert float(found[name]) == pytest.approx(value, rel=1e-3), name
+
+
+def test_in_bfloat16_the_loss_is_within_a_hundredth_and_unbiased(faces):
+    phi = VGG16Features(16, "random")
+    stats = compute_centroid(faces, phi)
+    real = to_float(faces[:8])
+    exact_pull, exact = centroid_gradient(real, phi, stats, "d_ref")
+    rough_pull, rough = centroid_gradient(real, phi, stats, "d_ref", "bfloat16")
+    assert rough.dtype == torch.float32
+    assert not torch.equal(exact, rough)
+    assert hinge(exact, stats).mean() > 0
+    assert float(hinge(rough, stats).mean()) == pytest.approx(float(hinge(exact, stats).mean()), rel=1e-2)
+    error = rough / exact - 1
+    assert error.abs().max() < 2e-3
+    assert error.mean().abs() < 1e-3
+    assert functional.cosine_similarity(exact_pull.flatten(), rough_pull.flatten(), dim=0) > 0.9
+
+
+@pytest.mark.parametrize("lambda_", [0.0, 10.0])
+def test_a_step_in_bfloat16_is_near_one_in_float32(faces, toy_phi, toy_stats, lambda_):
+    seen = []
+    for precision in ("float32", "bfloat16"):
+        config = dataclasses.replace(TINY, lambda_=lambda_, precision=precision)
+        state = start(config)
+        real = draw_batch(faces, 0, config.batch_size, 0, False, CPU)
+        seen.append(train_step(state, config, real, latents_of(0), toy_phi, toy_stats))
+        assert {w.dtype for n in (state.generator, state.discriminator) for w in n.parameters()} == {torch.float32}
+    exact, rough = seen
+    assert exact.keys() == rough.keys()
+    assert {value.dtype for value in rough.values()} == {torch.float32}
+    for name in ("loss_d", "loss_adversarial", "gradient_d", "gradient_g"):
+        assert float(rough[name]) != float(exact[name]), name
+        assert float(rough[name]) == pytest.approx(float(exact[name]), rel=0.05), name
+
+
+def test_auto_takes_what_the_machine_is_fast_in(faces, monkeypatch):
+    def losses(precision):
+        config = dataclasses.replace(TINY, lambda_=0.0, precision=precision)
+        return float(train_step(start(config), config, to_float(faces[:4]), latents_of(0))["loss_d"])
+
+    for fast, same in ((False, "float32"), (True, "bfloat16")):
+        monkeypatch.setattr("centroidlib.machine.fast_bfloat16", lambda device, fast=fast: fast)
+        assert losses("auto") == losses(same)
+
+
+def test_the_average_follows_the_generator(faces):
+    config = dataclasses.replace(TINY, lambda_=0.0, ema=0.75)
+    state = start(config)
+    wanted = {name: tensor.double() for name, tensor in state.generator.state_dict().items()}
+    for step in range(30):
+        train_step(state, config, draw_batch(faces, step, 4, 0, False, CPU), latents_of(step))
+        decay = min(0.75, (2 + step) / (11 + step))
+        wanted = {name: decay * wanted[name] + (1 - decay) * now.double() for name, now in state.generator.state_dict().items()}
+    found = state.averaged.state_dict()
+    assert decay == 0.75
+    for name, tensor in found.items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor.double(), wanted[name], rtol=1e-5, atol=1e-6)
+    assert not torch.equal(found["layers.0.weight"], state.generator.state_dict()["layers.0.weight"])
+
+
+def test_an_average_changes_nothing_of_the_training(faces):
+    ends = []
+    for ema in (0.0, 0.9):
+        config = dataclasses.replace(TINY, lambda_=0.0, ema=ema)
+        state = start(config)
+        for step in range(3):
+            train_step(state, config, draw_batch(faces, step, 4, 0, False, CPU), latents_of(step))
+        ends.append(state.generator.state_dict())
+    assert start(TINY).averaged is None
+    assert all(torch.equal(a, b) for a, b in zip(*(end.values() for end in ends), strict=True))
+
+
+def test_a_step_without_phi_is_refused_where_lambda_is_above_0(faces):
+    state = start(TINY)
+    before = state.discriminator.layers[0].weight.clone()
+    with pytest.raises(ValueError, match=r"λ is above 0.*pass phi and stats"):
+        train_step(state, TINY, to_float(faces[:4]), latents_of(0))
+    assert torch.equal(before, state.discriminator.layers[0].weight)
+
+
+def test_what_a_step_tells_of_d(faces):
+    state = start(TINY)
+    answers = iter([torch.tensor([2.0, 1.0, -1.0, 3.0]), torch.tensor([-1.0, 1.0, 2.0, 0.5]), torch.zeros(4)])
+    judge = state.discriminator.layers[0]
+    state.discriminator.forward = lambda x: judge(x).flatten(1).mean(1) * 0.0 + next(answers)
+    seen = train_step(state, dataclasses.replace(TINY, lambda_=0.0), to_float(faces[:4]), latents_of(0))
+    assert (float(seen["accuracy_real"]), float(seen["accuracy_fake"])) == (0.75, 0.25)
+    assert float(seen["d_real"]) == pytest.approx(torch.tensor([2.0, 1.0, -1.0, 3.0]).sigmoid().mean().item())
+
+
+def test_the_gradient_norms_are_those_of_all_weights_together(faces):
+    config = dataclasses.replace(TINY, lambda_=0.0)
+    state = start(config)
+    seen = train_step(state, config, to_float(faces[:4]), latents_of(0))
+    for name, network in (("gradient_d", state.discriminator), ("gradient_g", state.generator)):
+        gradients = [w.grad.flatten() for w in network.parameters()]
+        assert float(seen[name]) == pytest.approx(float(torch.cat(gradients).norm()), rel=1e-5)
+
+
+def test_another_seed_draws_other_networks():
+    ours, theirs = start(TINY), start(dataclasses.replace(TINY, seed=1))
+    assert not torch.equal(ours.generator.layers[0].weight, theirs.generator.layers[0].weight)
+    assert not torch.equal(ours.discriminator.layers[0].weight, theirs.discriminator.layers[0].weight)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 4, 8, 100])
+@pytest.mark.parametrize("unit", ["raw", "d_ref"])
+def test_the_centroid_gradient_is_that_of_autograd(toy_phi, toy_stats, chunk, unit):
+    fake = start(TINY).generator(draw_latents(8, TINY.latent, random_stream(0, "test"))).detach().requires_grad_()
+    distances = centroid_distances(toy_phi(fake), toy_stats).detach()
+    stats = dataclasses.replace(toy_stats, reference_distance=float(distances.sort().values[5]))
+    (wanted,) = torch.autograd.grad(centroid_loss(toy_phi(fake), stats, unit), fake)
+    found, found_distances = centroid_gradient(fake, toy_phi, stats, unit, chunk=chunk)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(found_distances, distances)
+    assert (found.flatten(1).norm(dim=1) > 0).sum() == 2
+
+
+def test_a_generator_that_fools_d_altogether_is_no_failure(faces, toy_phi, toy_stats):
+    state = start(TINY)
+    judge = state.discriminator.layers[0]  # part of the answer only for the sake of its gradient, which is 0
+    state.discriminator.forward = lambda x: judge(x).flatten(1).mean(1) * 0.0 + 200.0
+    seen = train_step(state, TINY, to_float(faces[:4]), latents_of(0), toy_phi, toy_stats)
+    assert all(torch.isfinite(value) for value in seen.values())
+
+
+def test_instance_noise_is_on_all_that_d_sees_and_from_the_seed(faces, toy_phi, toy_stats, monkeypatch):
+    seen: list[torch.Tensor] = []
+    forward = Discriminator.forward
+    monkeypatch.setattr(Discriminator, "forward", lambda self, x: seen.append(x.detach()) or forward(self, x))
+    real = to_float(faces[:4])
+    for level in (0.0, 0.5, 0.5):
+        train_step(start(TINY), dataclasses.replace(TINY, instance_noise=level), real, latents_of(0), toy_phi, toy_stats)
+    plain, noisy, again = seen[:3], seen[3:6], seen[6:]
+    assert torch.equal(plain[0], real)
+    for before, after, repeated in zip(plain, noisy, again, strict=True):
+        assert (after - before).std().item() == pytest.approx(0.5, rel=0.05)
+        assert torch.equal(after, repeated)
+    assert not torch.equal(noisy[1] - plain[1], noisy[2] - plain[2])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps must be above 0, not 0"),
+        ({"batch_size": 1}, "batch_size must be at least 2"),
+        ({"learning_rate": -1e-4}, "learning_rate must be above 0"),
+        ({"width": 0}, "width must be above 0"),
+        ({"latent": -1}, "latent must be above 0"),
+        ({"lambda_": -0.1}, r"lambda_ must be 0 .* or above, not -0.1"),
+        ({"centroid_samples": 129}, r"centroid_samples must be 0 \(the whole batch\) to 128, not 129"),
+        ({"centroid_samples": -1}, "centroid_samples must be 0"),
+        ({"ema": 1.0}, "ema is a decay, 0 .* or above and below 1, not 1.0"),
+        ({"ema": -0.5}, "ema is a decay"),
+        ({"unit": "pixels"}, "unit is 'raw' or 'd_ref', not 'pixels'"),
+        ({"precision": "float16"}, "precision is one of auto, float32, bfloat16, not 'float16'"),
+    ],
+)
+def test_a_wrong_config_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig(**changes)
+
+
+def test_the_defaults_are_the_papers_and_dcgans():
+    config = TrainingConfig()
+    assert (config.lambda_, config.unit, config.batch_size, config.learning_rate) == (0.1, "raw", 128, 2e-4)
+    assert (config.beta1, config.beta2, config.latent, config.width) == (0.5, 0.999, 100, 64)
+    assert config.ema == 0.0
