@@ -10,6 +10,7 @@ import pandas as pd
 import seaborn as sns
 import torch
 from IPython.display import DisplayHandle, display
+from IPython.display import Image as Picture
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
@@ -123,7 +124,8 @@ def figure_training(history: pd.DataFrame, arm: str, window: int = 10) -> Figure
     axes[1, 1].axhline(1.0, color=REAL, lw=1, ls="--", label="real images")
     axes[1, 1].set(ylabel="Eq. 3 ÷ real images' value", title="Centroid loss", xlabel="step")
     for ax in axes.flat:
-        ax.legend(fontsize="small")
+        if ax.lines:
+            ax.legend(fontsize="small")
     return figure
 
 
@@ -136,7 +138,7 @@ def live_view(arm: str) -> Callable[[pd.DataFrame, Path], None] | None:
     def show(history: pd.DataFrame, grid: Path) -> None:
         figure = figure_training(history, arm)
         plt.close(figure)
-        for place, picture in enumerate((figure, Image.open(grid))):
+        for place, picture in enumerate((figure, Picture(filename=grid))):
             if place < len(handles):
                 handles[place].update(picture)
             else:

@@ -158,6 +158,43 @@ def test_an_arm_wins_over_the_common_parameters_and_set_over_the_file(project):
     assert short.parameters["source"] == plain.parameters["source"] == "other"
 
 
+AVERAGE = BODIES["02_run"][0] + '\ngenerator_of = ""  # whose average\nema = 0.0  # decay'
+
+
+def test_an_arm_of_anothers_average_is_only_evaluated_and_after_it(project):
+    write_notebook(project / "notebooks" / "02_train.ipynb", BODIES["02_run"][0] + "\nema = 0.0  # decay")
+    write_notebook(project / "notebooks" / "03_evaluate.ipynb", AVERAGE)
+    notebooks = ["02_train", "03_evaluate"]
+    for more in ({"arms": {"smooth": {"generator_of": "plain"}, "plain": {"ema": 0.9}}},
+                 {"arms": {"smooth": {"generator_of": "plain"}, "plain": {}}, "parameters": {"ema": 0.9}}):  # fmt: skip
+        stages = planned(project, notebooks=notebooks, **{"parameters": {}} | more)
+        assert [stage.label for stage in stages] == [
+            "plain_seed0/02_train",
+            "plain_seed0/03_evaluate",
+            "smooth_seed0/03_evaluate",
+        ]
+        assert stages[2].parameters["generator_of"] == "plain"
+        assert "generator_of" not in stages[0].parameters
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (
+            {"arms": {"smooth": {"generator_of": "plain"}, "plain": {}}},
+            "arm smooth: generator_of must name a trained arm with an `ema`",
+        ),
+        ({"arms": {"smooth": {"generator_of": "gone"}}, "parameters": {"ema": 0.9}}, "generator_of must name .* not 'gone'"),
+        ({"arms": {"smooth": {"generator_of": "smooth", "ema": 0.9}}}, "generator_of must name .* not 'smooth'"),
+        ({"arms": {"plain": {"ema": 0.9}}, "parameters": {"generator_of": "plain"}}, "it belongs to one arm"),
+    ],
+)
+def test_an_average_that_nobody_keeps_is_refused(project, more, message):
+    write_notebook(project / "notebooks" / "03_evaluate.ipynb", AVERAGE)
+    with pytest.raises(BatchError, match=message):
+        planned(project, notebooks=["03_evaluate"], **{"parameters": {}} | more)
+
+
 def test_a_seed_that_is_set_replaces_the_files(project):
     stages = planned(project, {"seed": 7}, seeds=[0, 1, 2])
     assert [stage.folder.name for stage in stages] == ["01_first", "baseline_seed7", "centroid_seed7", "03_last"]

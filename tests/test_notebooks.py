@@ -169,6 +169,8 @@ def test_records_say_what_was_run(executed):
         for stage in record["stages"].values():
             assert stage["outputs"]
             assert set(stage) >= {"parameters", "made_with", "seconds", "peak_memory_gb", "inputs", "notebook"}
+        assert record["stages"]["02_train"]["made_with"]["precision"] in ("float32", "bfloat16")
+        assert record["stages"]["02_train"]["made_with"]["threads"] >= 1
 
 
 def test_nothing_is_left_to_do_and_a_changed_parameter_is(executed, project):
@@ -181,6 +183,26 @@ def test_nothing_is_left_to_do_and_a_changed_parameter_is(executed, project):
 def test_the_sources_were_not_touched(executed, project):
     assert len(project.sources) >= 8
     assert all(path.read_bytes() == content for path, content in project.sources.items())
+
+
+def test_a_generators_moving_average_is_an_arm_of_its_own(executed, project):
+    """After the quick batch, whose centroid and floors it takes."""
+    arms = {"plain": {"lambda_": 0, "ema": 0.5}, "averaged": {"generator_of": "plain"}}
+    batch = {"notebooks": ["02_train", "03_evaluate", "05_compare"], "parameters": {"source": "synthetic"}, "arms": arms}
+    batch["parameters"]["held_out"] = "synthetic"
+    folder = project.root / "results" / "ema"
+    shutil.copytree(executed[1] / "01_centroid", folder / "01_centroid")
+    (project.root / "notebooks" / "batches" / "ema.yml").write_text(json.dumps(batch))
+    settings = [f"{name}={value}" for name, value in TINY.items() if name != "points"]
+    done = project.python("centroidlib.batch", "notebooks/batches/ema.yml", "--set", *settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = pd.read_csv(folder / "runs.csv").set_index("arm")
+    assert list(rows["ema"]) == [0.5, 0.5]
+    assert rows.loc["plain", "fd_vgg16_random"] != rows.loc["averaged", "fd_vgg16_random"]
+    inputs = read_record(folder / "averaged_seed0")["stages"]["03_evaluate"]["inputs"]
+    assert "plain_seed0/generator_ema.safetensors" in inputs
+    outputs = read_record(folder / "plain_seed0")["stages"]["02_train"]["outputs"]
+    assert {"generator.safetensors", "generator_ema.safetensors", "film.webp"} <= set(outputs)
 
 
 def test_a_notebook_runs_by_hand_through_plain_papermill(project):
@@ -196,14 +218,25 @@ def test_a_notebook_runs_by_hand_through_plain_papermill(project):
 
 
 def test_the_benchmark_writes_its_ratios(project):
-    settings = ["repeats=1", "largest=64", "images=2", "files=3", "lpips_pairs=2", "network_weights=seeded"]
+    settings = [
+        "repeats=1",
+        "largest=64",
+        "images=2",
+        "files=3",
+        "lpips_pairs=2",
+        "network_weights=seeded",
+        "batch_size=4",
+        "width=4",
+    ]
     done = project.python("centroidlib.batch", "notebooks/batches/benchmark.yml", "--set", *settings)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = project.root / "results" / "benchmark"
     ratios = pd.read_csv(folder / "ratios.csv")
     assert list(ratios) == ["work", "ours_seconds", "reference_seconds", "ratio", "reference", "machine", "precision"]
     assert [work.split()[0] for work in ratios["work"]][-2:] == ["distance", "files"]
-    assert set(ratios["work"].str.split().str[0]) == {"inception", "distance", "files"}
+    assert set(ratios["work"].str.split().str[0]) == {"step", "what", "DCGAN", "centroid", "inception", "distance", "files"}
+    steps = ratios[ratios["reference"] == "literal Algorithm 1"]
+    assert steps["reference_seconds"].nunique() == 3  # without the loss, with it, and what it adds
     assert ratios["ratio"].tolist() == pytest.approx((ratios["reference_seconds"] / ratios["ours_seconds"]).tolist(), rel=0.02)
     assert (folder / "06_benchmark" / "ratios.png").is_file()
 

@@ -54,6 +54,54 @@ def test_a_film_strip_of_nothing_is_refused(tmp_path):
         plots.figure_film_strip(tmp_path)
 
 
+def test_the_film_holds_every_grid_once(tmp_path):
+    for step, grey in ((0, 0), (10, 100), (20, 200)):
+        Image.new("RGB", (530, 530), (grey,) * 3).save(tmp_path / f"step_{step:06d}.png")
+    plots.write_film(tmp_path, tmp_path / "film.webp", seconds=3.0)
+    with Image.open(tmp_path / "film.webp") as film:
+        assert (film.n_frames, film.size) == (3, (530, 530))
+        for place, grey in enumerate((0, 100, 200)):
+            film.seek(place)
+            assert abs(np.asarray(film.convert("RGB")).mean() - grey) < 3
+            assert film.info["duration"] == 1000
+
+
+HISTORY = pd.DataFrame({"step": [1, 2], "loss_d": [1.0, 2.0], "loss_adversarial": [1.0, 2.0], "d_real": 0.5, "d_fake": 0.5})
+
+
+def test_where_nobody_watches_nothing_is_shown_live(monkeypatch):
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    assert plots.live_view("baseline") is None
+
+
+def test_in_jupyterlab_the_same_two_pictures_are_drawn_again(monkeypatch, tmp_path):
+    class Handle:
+        def __init__(self, picture):
+            self.pictures = [picture]
+
+        def update(self, picture):
+            self.pictures.append(picture)
+
+    handles = []
+
+    def display(picture, display_id):
+        handles.append(Handle(picture))
+        return handles[-1]
+
+    monkeypatch.setenv("JPY_SESSION_NAME", "02_train.ipynb")
+    monkeypatch.setattr(plots, "display", display)
+    show = plots.live_view("baseline")
+    for step in (1, 2, 3):
+        grid = tmp_path / f"step_{step:06d}.png"
+        Image.new("RGB", (step, 5)).save(grid)
+        show(HISTORY, grid)
+    curves, samples = (handle.pictures for handle in handles)
+    assert [picture.data for picture in samples] == [path.read_bytes() for path in sorted(tmp_path.iterdir())]
+    assert len(curves) == 3
+    assert all(len(figure.axes) == 4 for figure in curves)
+    assert plt.get_fignums() == []
+
+
 def test_an_image_grid_shows_every_image():
     figure = plots.figure_images(torch.zeros(10, 3, 4, 4, dtype=torch.uint8), "ten", columns=4)
     assert sum(bool(ax.images) for ax in figure.axes) == 10

@@ -100,6 +100,14 @@ def test_the_record_says_what_was_made_from_what(project):
     assert str(project) not in (run.folder / "run.json").read_text()
 
 
+def test_a_stage_adds_what_it_was_made_with(project):
+    run = Run("02_train", PARAMETERS)
+    run.finish(precision="bfloat16", threads=7)
+    made_with = read_record(run.folder)["stages"]["02_train"]["made_with"]
+    assert (made_with["precision"], made_with["threads"]) == ("bfloat16", 7)
+    assert "packages" in made_with
+
+
 def test_stages_of_one_folder_share_its_record(project):
     for name in ("02_train", "03_evaluate"):
         Run(name, PARAMETERS).finish()

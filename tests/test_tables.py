@@ -46,6 +46,18 @@ def test_a_batch_without_evaluated_runs_is_refused(tmp_path):
         tables.evaluated_runs(tmp_path)
 
 
+def test_an_arm_of_anothers_average_has_its_training_parameters_and_no_history(folders, tmp_path):
+    write_run(tmp_path / "smooth_seed1", "smooth", 1, 27.0)
+    (tmp_path / "smooth_seed1" / "history.csv").unlink()
+    parameters = {"arm": "smooth", "seed": 1, "generator_of": "centroid", "samples": 9}
+    write_record(tmp_path / "smooth_seed1", {"parameters": parameters, "stages": {"03_evaluate": {"parameters": parameters}}})
+    rows = tables.collect([*folders, tmp_path / "smooth_seed1"])
+    last = rows.iloc[-1]
+    assert (last["arm"], last["seed"], last["lambda_"], last["steps"], last["samples"]) == ("smooth", 1, 40.0, 5, 9)
+    histories = tables.histories(tmp_path, [*(folder.name for folder in folders), "smooth_seed1"])
+    assert set(histories["arm"]) == {"baseline", "centroid"}
+
+
 def test_a_row_holds_arm_seed_parameters_metrics_and_floors(folders):
     rows = tables.collect(folders)
     assert len(rows) == 6

@@ -115,6 +115,8 @@ def plan(file: Path, settings: Mapping[str, Scalar]) -> list[Stage]:
     wheres = {name: "--set" if name in settings else file.name for name in common}
     for name, where in wheres.items():
         _check_known(name, where, declared)
+        if name == "generator_of":
+            raise BatchError(f"{where}: generator_of is what makes an arm another's average: it belongs to one arm.")
     for arm, own in arms.items():
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", arm):
             raise BatchError(f"{file.name}: the arm {arm!r} names a folder; use letters, digits, dots and hyphens.")
@@ -122,9 +124,12 @@ def plan(file: Path, settings: Mapping[str, Scalar]) -> list[Stage]:
             _check_known(name, f"{file.name}, arm {arm}", per_arm)
             if name in settings:
                 raise BatchError(f"--set: {name!r} is what the arm {arm} of {file.name} sets; change it there.")
-        source = own.get("generator_of", "")
-        if source and not (common | arms.get(str(source), {})).get("ema"):
-            raise BatchError(f"{file.name}, arm {arm}: generator_of must name an arm with an `ema` above 0, not {source!r}.")
+        source = own.get("generator_of")
+        trained = common | arms[source] if source in arms and "generator_of" not in arms[source] else {}
+        if source and not trained.get("ema"):
+            raise BatchError(
+                f"{file.name}, arm {arm}: generator_of must name a trained arm with an `ema` above 0, not {source!r}."
+            )
 
     for notebook, own in per_arm.items():
         if not arms:
