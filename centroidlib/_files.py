@@ -99,14 +99,22 @@ def watched() -> bool:
     return "JPY_SESSION_NAME" in os.environ
 
 
-def track(items: Iterable[T], label: str, total: int | None = None) -> "tqdm[T]":
-    """Iterate with progress: a bar in JupyterLab or a terminal, else at most some twenty lines, 20 s apart or more."""
+def track(items: Iterable[T], label: str, total: int | None = None, done: int = 0) -> "tqdm[T]":
+    """Iterate with progress: a bar in JupyterLab or a terminal, else at most some twenty lines, 20 s apart or more.
+
+    Args:
+        items: what is still to do.
+        label: what is being done.
+        total: how many there are in all, where `items` cannot tell.
+        done: how many were done before, in an earlier process.
+    """
+    if total is None and isinstance(items, Sized):
+        total = done + len(items)
     if watched() or sys.stderr.isatty():
         from tqdm.auto import tqdm as bar
 
-        return bar(items, desc=label, total=total, leave=False)
-    if total is None and isinstance(items, Sized):
-        total = len(items)
+        return bar(items, desc=label, total=total, initial=done, leave=False)
     lines: dict[str, Any] = {"file": _Lines(), "mininterval": 20.0, "maxinterval": float("inf"), "delay": 1e-9}
+    lines |= {"disable": total == done, "miniters": max(1, (total or 0) // 20)}
     shape = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} left{postfix}"
-    return tqdm(items, desc=label, total=total, miniters=max(1, (total or 0) // 20), bar_format=shape, **lines)
+    return tqdm(items, desc=label, total=total, initial=done, bar_format=shape, **lines)

@@ -174,16 +174,17 @@ def locked(folder: Path) -> Iterator[None]:
         RuntimeError: another process works there.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    taken = _lock(folder.resolve())
+    taken = _lock(folder)
     try:
         yield
     finally:
         if taken:
-            _unlock(folder.resolve())
+            _unlock(folder)
 
 
 def _lock(folder: Path) -> bool:
     """Take the folder's lock, and clear what a killed process left half written; False where this process holds it."""
+    folder = folder.resolve()
     if folder in _held:
         return False
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -202,5 +203,5 @@ def _lock(folder: Path) -> bool:
 
 
 def _unlock(folder: Path) -> None:
-    if folder in _held:
-        os.close(_held.pop(folder))
+    if folder.resolve() in _held:
+        os.close(_held.pop(folder.resolve()))

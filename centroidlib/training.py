@@ -89,7 +89,7 @@ def train(
         with arithmetic(made_with["threads"], config.deterministic), _noting_interrupts() as interrupted:
             if state.step == 0:
                 _write_samples(state, fixed, folder)
-            for step in (bar := track(range(state.step, config.steps), "training")):
+            for step in (bar := track(range(state.step, config.steps), "training", done=state.step)):
                 last = step + 1 == config.steps
                 looking = last or (step + 1) % history_every == 0
                 drawing = last or (step + 1) % samples_every == 0
@@ -97,19 +97,20 @@ def train(
                 latents = draw_latents(config.batch_size, config.latent, random_stream(config.seed, "latents", step)).to(device)
                 seen = train_step(state, config, real, latents, phi if looking or config.lambda_ > 0 else None, stats)
                 first_bad = _note_bad(first_bad, seen, state.step)
-                if looking or drawing or interrupted:
+                stopping = bool(interrupted)  # once: it may come at any moment
+                if looking or drawing or stopping:
                     _check_finite(first_bad, state, folder)
                 if looking:
                     history.append(_row(seen, state.step, config, stats, history, time.perf_counter() - began))
                     bar.set_postfix_str(_said(history[-1]), refresh=False)
-                if drawing or interrupted:
+                if drawing or stopping:
                     grid = _write_samples(state, fixed, folder) if drawing else None
                     with replacing(folder / "history.csv") as temporary:
                         pd.DataFrame(history).to_csv(temporary, index=False)
                     save_checkpoint(folder / "checkpoint.pt", state.parts(), state.step, asked | made_with, history)
                     if grid and show:
                         show(pd.DataFrame(history), grid)
-                if interrupted:
+                if stopping:
                     break
         if state.step == config.steps:
             save_generator(state.generator, folder / "generator.safetensors")

@@ -91,7 +91,7 @@ def interrupting(monkeypatch, at, times=1):
     monkeypatch.setattr(training, "train_step", interrupted)
 
 
-def test_ctrl_c_finishes_the_step_saves_and_says_how_to_continue(faces, toy_phi, toy_stats, tmp_path, monkeypatch):
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_continue(faces, toy_phi, toy_stats, tmp_path, monkeypatch, capsys):
     cl.train(faces, TINY, tmp_path / "whole", toy_phi, toy_stats, history_every=2, samples_every=2)
     before = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
@@ -104,6 +104,7 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_continue(faces, toy_phi,
     cl.train(faces, TINY, tmp_path / "cut", toy_phi, toy_stats, history_every=2, samples_every=2)
     assert np.array_equal(*(generator_bytes(tmp_path / n) for n in ("whole", "cut")))
     whole, cut = (pd.read_csv(tmp_path / n / "history.csv") for n in ("whole", "cut"))
+    assert "training: 6 of 6, " in capsys.readouterr().out.splitlines()[-1]  # not 1 of 1
     losses = [name for name in whole if name not in ("seconds", "images_per_second", "peak_memory_gb")]
     pd.testing.assert_frame_equal(whole[losses], cut[losses])
     assert [p.name for p in sorted((tmp_path / "cut" / "samples").iterdir())] == [f"step_{s:06d}.png" for s in (0, 2, 4, 6)]
@@ -283,11 +284,13 @@ def test_a_floor_of_zero_has_no_multiple(faces, toy_phi, toy_stats, tmp_path):
     assert history["hinge_over_floor"].isna().all()
 
 
-def test_a_finished_run_is_not_trained_further(faces, toy_phi, toy_stats, tmp_path, monkeypatch):
+def test_a_finished_run_is_not_trained_further(faces, toy_phi, toy_stats, tmp_path, monkeypatch, capsys):
     cl.train(faces, TINY, tmp_path, toy_phi, toy_stats)
     before = generator_bytes(tmp_path).copy()
     monkeypatch.setattr(training, "train_step", None)
+    capsys.readouterr()
     assert cl.train(faces, TINY, tmp_path, toy_phi, toy_stats)["step"].iloc[-1] == 6
+    assert capsys.readouterr().out == ""
     assert np.array_equal(before, generator_bytes(tmp_path))
 
 

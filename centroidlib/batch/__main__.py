@@ -41,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
         except (ValueError, OSError) as error:
             print(error, file=sys.stderr)
             return 1
+        except KeyboardInterrupt:
+            print(f"\nStopped in {stage.label}: finished stages are kept, and training continues when the batch is run again.")
+            return 130
         print(f"{head}: {time.perf_counter() - began:.0f} s", flush=True)
     _show(results, root)
     return 0
