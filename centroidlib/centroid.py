@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import safetensors
@@ -142,15 +141,15 @@ def compute_centroid(images: Tensor, phi: nn.Module, batch_size: int = 64) -> Ce
                 raise ValueError(
                     f"Φ must map images (B, 3, H, W) to features (B, d), not to {tuple(batch.shape)}: flatten or pool."
                 )
-            if not torch.isfinite(batch).all():
-                raise ValueError(
-                    f"Φ gives NaN or infinite features for an image among {seen} to {seen + len(batch) - 1}: "
-                    "check its weights and its precision."
-                )
             if seen == 0:
                 spool = _spool(Path(folder), len(images), batch.shape[1], device)
             even = even + batch[seen % 2 :: 2].double().sum(0)
             odd = odd + batch[1 - seen % 2 :: 2].double().sum(0)
+            if not torch.isfinite(even + odd).all():
+                raise ValueError(
+                    f"Φ gives NaN or infinite features for an image among {seen} to {seen + len(batch) - 1}: "
+                    "check its weights and its precision."
+                )
             if spool is not None:
                 spool[seen : seen + len(batch)] = batch.cpu().numpy()
             seen += len(batch)
@@ -182,7 +181,8 @@ def compute_centroid(images: Tensor, phi: nn.Module, batch_size: int = 64) -> Ce
 
 
 def _distances(features: Tensor, centroid: Tensor) -> Tensor:
-    return cast(Tensor, torch.linalg.vector_norm(features.double() - centroid, dim=1))
+    # Few at a time, which stay in a processor's caches.
+    return torch.cat([torch.linalg.vector_norm(part.double() - centroid, dim=1) for part in features.split(4)])
 
 
 def _spool(folder: Path, rows: int, columns: int, device: torch.device) -> np.memmap | None:
