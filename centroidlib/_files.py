@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sized
@@ -16,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 T = TypeVar("T")
-LEFTOVER = ".*.????????.part*"  # what a process that was killed inside `replacing` leaves
+_LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}\.part(\.\w+)?")  # the names that `replacing` writes to
 
 
 @contextmanager
@@ -47,6 +48,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What processes that were killed inside `replacing` left in a folder; nothing where there is no folder."""
+    return [path for path in folder.glob(".*") if _LEFTOVER.fullmatch(path.name)]
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -13,7 +13,7 @@ from centroidlib.centroid import CentroidStats
 from centroidlib.losses import UNITS, adversarial_loss, centroid_distances, discriminator_loss, hinge
 from centroidlib.machine import PRECISIONS, choose_precision, computing_in
 from centroidlib.models import Discriminator, Generator, initialise
-from centroidlib.streams import random_stream
+from centroidlib.streams import random_stream, to_device
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,17 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "latent", "width", "learning_rate"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:  # NaN neither
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}.")
         if self.batch_size < 2:
             raise ValueError("batch_size must be at least 2: batch norm has no variance of a single image.")
         if not 0 <= self.centroid_samples <= self.batch_size:
             raise ValueError(f"centroid_samples must be 0 (the whole batch) to {self.batch_size}, not {self.centroid_samples}.")
-        if self.instance_noise < 0:
+        if not self.instance_noise >= 0:
             raise ValueError(f"instance_noise is a standard deviation, 0 or above, not {self.instance_noise}.")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 0 or above and below 1, not {getattr(self, name)}.")
         if not 0 <= self.lambda_ < float("inf"):
             raise ValueError(f"lambda_ must be 0 (no centroid loss) or above, not {self.lambda_}.")
         if not 0 <= self.ema < 1:
@@ -163,7 +166,8 @@ def train_step(
     def judge(images: Tensor) -> Tensor:
         """D's logits, of noisy images where the config asks for it (Sønderby et al. 2017)."""
         if config.instance_noise > 0:
-            images = images + config.instance_noise * torch.randn(images.shape, generator=rng).to(images)
+            noise = to_device(torch.randn(images.shape, generator=rng), images.device)
+            images = images + config.instance_noise * noise.to(images.dtype)
         with computing_in(precision, images.device):
             logits: Tensor = state.discriminator(images)
         return logits.to(images.dtype)

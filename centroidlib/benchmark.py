@@ -2,13 +2,13 @@
 
 import copy
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from pytorch_fid import inception
 from torch import Tensor, nn
@@ -21,11 +21,10 @@ from centroidlib._files import replacing
 from centroidlib.algorithm import TrainingConfig, TrainingState, start
 from centroidlib.centroid import CentroidStats
 from centroidlib.features import VGG16Features
-from centroidlib.models import Discriminator, Generator
 
 
-def interleaved(*works: Callable[[], object], repeats: int = 5) -> list[float]:
-    """Median seconds of each, run in turns after one unmeasured call of all, so that a slow spell hits all alike."""
+def interleaved(*works: Callable[[], object], repeats: int = 5) -> np.ndarray:
+    """Seconds of each in every turn, (repeats, works), after one unmeasured turn: so a slow spell hits all alike."""
     times: list[list[float]] = [[] for _ in works]
     for repeat in range(repeats + 1):
         for work, found in zip(works, times, strict=True):
@@ -35,7 +34,7 @@ def interleaved(*works: Callable[[], object], repeats: int = 5) -> list[float]:
                 torch.cuda.synchronize()
             if repeat:
                 found.append(time.perf_counter() - began)
-    return [statistics.median(found) for found in times]
+    return np.array(times).T
 
 
 def literal_start(config: TrainingConfig, device: torch.device | str = "cpu") -> TrainingState:
@@ -92,10 +91,10 @@ def literal_step(
 
 
 def examples_dcgan(folder: Path, config: TrainingConfig, device: torch.device | str = "cpu") -> Callable[[], None]:
-    """A function that makes one step of pytorch/examples' DCGAN, data loading included, as its documentation describes it.
+    """A function that trains one epoch of pytorch/examples' DCGAN, data loading included, as its documentation describes it.
 
     Images are read from a folder of folders by two workers, decoded and resized in every epoch; the losses
-    are binary cross-entropy of a sigmoid, and four numbers are fetched from the device in every step. The networks are ours,
+    are binary cross-entropy of a sigmoid, and five numbers are fetched from the device in every step. The networks are ours,
     which are the same, laid out as PyTorch does.
     """
     transform = transforms.Compose(
@@ -105,19 +104,11 @@ def examples_dcgan(folder: Path, config: TrainingConfig, device: torch.device | 
         datasets.ImageFolder(str(folder), transform), config.batch_size, shuffle=True, num_workers=2, drop_last=True
     )
 
-    def endless() -> Iterator[Tensor]:
-        while True:
-            for images, _ in data:
-                yield images
+    judge, state = nn.BCELoss(), literal_start(config, device)
+    generator, discriminator = state.generator, state.discriminator
 
-    batches, judge = endless(), nn.BCELoss()
-    state = literal_start(config, device)
-    generator: Generator = state.generator
-    discriminator: Discriminator = state.discriminator
-
-    def step() -> None:
+    def step(real: Tensor) -> None:
         discriminator.zero_grad()
-        real = next(batches).to(device)
         ones, zeros = torch.ones(len(real), device=device), torch.zeros(len(real), device=device)
         output = discriminator(real).sigmoid()
         loss_real = judge(output, ones)
@@ -133,10 +124,15 @@ def examples_dcgan(folder: Path, config: TrainingConfig, device: torch.device | 
         output = discriminator(fake).sigmoid()
         loss_g = judge(output, ones)
         loss_g.backward()
+        output.mean().item()
         state.generator_optimiser.step()
         (loss_real + loss_fake).item(), loss_g.item()
 
-    return step
+    def epoch() -> None:
+        for real, _ in data:
+            step(real.to(device))
+
+    return epoch
 
 
 @contextmanager

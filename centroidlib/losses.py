@@ -10,7 +10,7 @@ UNITS = ("raw", "d_ref")
 
 
 def centroid_distances(features: Tensor, stats: CentroidStats) -> Tensor:
-    """Distances ‖f_j − c‖₂ in float32, (B, d) → (B,); the gradient at f = c is zero.
+    """Distances ‖f_j − c‖₂ in float32 or better, (B, d) → (B,); the gradient at f = c is zero.
 
     Raises:
         ValueError: the features' d is not the centroid's.
@@ -21,7 +21,7 @@ def centroid_distances(features: Tensor, stats: CentroidStats) -> Tensor:
             "Φ must be the one the centroid was computed with, on images of the same size."
         )
     with torch.autocast(features.device.type, enabled=False):
-        offsets = features.float() - stats.centroid.to(features.device)
+        offsets = features.to(torch.promote_types(features.dtype, torch.float32)) - stats.centroid.to(features.device)
         return torch.linalg.vector_norm(offsets, dim=1)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from centroidlib._files import LEFTOVER, replacing, sha256, write_text
+from centroidlib._files import leftovers, replacing, sha256, write_text
 from centroidlib.machine import peak_memory
 
 PACKAGES = ("torch", "torchvision", "numpy", "scipy", "papermill", "lpips", "pytorch-fid", "safetensors")
@@ -185,9 +185,12 @@ def locked(folder: Path) -> Iterator[None]:
 def _lock(folder: Path) -> bool:
     """Take the folder's lock, and clear what a killed process left half written; False where this process holds it."""
     folder = folder.resolve()
+    path = folder / ".lock"
     if folder in _held:
-        return False
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(_held[folder])):
+            return False
+        _unlock(folder)  # the folder was removed and made again
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -196,7 +199,7 @@ def _lock(folder: Path) -> bool:
             f"Another process works in {folder.parent.name}/{folder.name}: wait for it, or shut its kernel down."
         ) from error
     _held[folder] = handle
-    for leftover in (*folder.glob(LEFTOVER), *folder.glob(f"samples/{LEFTOVER}")):
+    for leftover in leftovers(folder) + leftovers(folder / "samples"):
         if leftover.suffix != ".ipynb":  # the notebook that is being executed belongs to another process
             leftover.unlink()
     return True

@@ -41,8 +41,15 @@ def _permutation(count: int, seed: int, epoch: int) -> Tensor:
 def draw_batch(images: Tensor, step: int, batch_size: int, seed: int, flip: bool, device: torch.device) -> Tensor:
     """The real images of a step, float32 (B, 3, H, W) in [-1, 1] on the device; with `flip` half of them mirrored."""
     chosen = batch_indices(step, batch_size, len(images), seed)
-    real = to_float(images[chosen.to(images.device)].to(device))
+    real = to_float(to_device(images[to_device(chosen, images.device)], device))
     if flip:
         mirrored = torch.rand(len(real), generator=random_stream(seed, "flip", step)) < 0.5
-        real = torch.where(mirrored.to(device)[:, None, None, None], real.flip(3), real)
+        real = torch.where(to_device(mirrored, device)[:, None, None, None], real.flip(3), real)
     return real
+
+
+def to_device(drawn: Tensor, device: torch.device) -> Tensor:
+    """What was drawn on the CPU, on the device; a GPU gets it in passing, nobody waits."""
+    if device.type == "cuda" and not drawn.is_cuda:
+        return drawn.pin_memory().to(device, non_blocking=True)
+    return drawn.to(device)

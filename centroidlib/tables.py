@@ -49,7 +49,7 @@ def collect(folders: Sequence[Path], label_protocols: bool = False) -> pd.DataFr
         stages = list(record["stages"].values())
         for stage in record["stages"].values():
             if source := stage["parameters"].get("generator_of"):  # trained in another folder
-                stages += read_record(folder.parent / f"{source}_seed{row['seed']}")["stages"].values()
+                stages += read_record(folder.parent / f"{source}_seed{row['seed']}").get("stages", {}).values()
         for stage in stages:
             row |= {k: v for k, v in stage["parameters"].items() if k not in row}
         for name, entry in measured["metrics"].items():
@@ -104,9 +104,10 @@ def histories(batch: Path, names: Sequence[str]) -> pd.DataFrame:
     """The training histories of the runs that were trained, one below the other, with columns `arm` and `seed`."""
     parts = []
     for name in names:
-        if not (batch / name / "history.csv").is_file():  # its generator is the average of another run's
+        record = read_record(batch / name)
+        if any(stage["parameters"].get("generator_of") for stage in record["stages"].values()):
             continue
-        known = read_record(batch / name)["parameters"]
+        known = record["parameters"]
         parts.append(pd.read_csv(batch / name / "history.csv").assign(arm=known["arm"], seed=known["seed"]))
     return pd.concat(parts, ignore_index=True)
 

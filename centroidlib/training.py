@@ -18,13 +18,14 @@ from torch.nn.utils import get_total_norm
 from centroidlib._files import replacing, track
 from centroidlib.algorithm import TrainingConfig, TrainingState, start, train_step
 from centroidlib.centroid import CentroidStats
-from centroidlib.checkpoints import History, load_checkpoint, save_checkpoint, save_generator
+from centroidlib.checkpoints import load_checkpoint, save_checkpoint, save_generator
 from centroidlib.features import to_uint8
 from centroidlib.images import images_digest
 from centroidlib.machine import arithmetic, choose_precision, peak_memory
 from centroidlib.runs import locked
-from centroidlib.streams import draw_batch, draw_latents, random_stream
+from centroidlib.streams import draw_batch, draw_latents, random_stream, to_device
 
+SAVE_EVERY = 600.0  # seconds at most between two checkpoints, however rarely samples are drawn
 TERMS = ("loss_d", "gradient_d", "loss_adversarial", "loss_centroid", "gradient_g")  # what must be finite, in a step's order
 
 
@@ -42,9 +43,10 @@ def train(
 ) -> pd.DataFrame:
     """Train for `config.steps` steps, continuing from the folder's checkpoint where there is one.
 
-    Writes to `folder`: `history.csv`, `samples/step_*.png` (64 fixed latents), `checkpoint.pt` whenever samples are
-    drawn, and at the end `generator.safetensors`, with `ema` also `generator_ema.safetensors`. A continued run keeps the
-    precision and number of threads it began with: on the same CPU it ends with the same bits as one never stopped.
+    Writes to `folder`: `history.csv`, `samples/step_*.png` (64 fixed latents), `checkpoint.pt` whenever samples are drawn
+    and at least every ten minutes, and at the end `generator.safetensors`, with `ema` also `generator_ema.safetensors`. A
+    continued run keeps the precision and number of threads it began with: on the same CPU it ends with the same bits as
+    one never stopped, on the same GPU with `deterministic`.
 
     Args:
         images: real images, uint8 (N, 3, 64, 64).
@@ -84,31 +86,41 @@ def train(
         images = _resident(images, device)
         fixed = draw_latents(64, config.latent, random_stream(config.seed, "samples")).to(device)
         first_bad = torch.full((len(TERMS),), -1, device=device)
-        began = time.perf_counter() - (history[-1]["seconds"] if history else 0.0)
+        latest = state.step, time.perf_counter()
+        saved_at = time.monotonic()
+        began = latest[1] - (history[-1]["seconds"] if history else 0.0)
 
         with arithmetic(made_with["threads"], config.deterministic), _noting_interrupts() as interrupted:
             if state.step == 0:
+                for stale in folder.glob("samples/step_*.png"):
+                    stale.unlink()
                 _write_samples(state, fixed, folder)
             for step in (bar := track(range(state.step, config.steps), "training", done=state.step)):
                 last = step + 1 == config.steps
                 looking = last or (step + 1) % history_every == 0
                 drawing = last or (step + 1) % samples_every == 0
                 real = draw_batch(images, step, config.batch_size, config.seed, config.flip, device)
-                latents = draw_latents(config.batch_size, config.latent, random_stream(config.seed, "latents", step)).to(device)
-                seen = train_step(state, config, real, latents, phi if looking or config.lambda_ > 0 else None, stats)
+                latents = draw_latents(config.batch_size, config.latent, random_stream(config.seed, "latents", step))
+                seen = train_step(
+                    state, config, real, to_device(latents, device), phi if looking or config.lambda_ > 0 else None, stats
+                )
                 first_bad = _note_bad(first_bad, seen, state.step)
                 stopping = bool(interrupted)  # once: it may come at any moment
-                if looking or drawing or stopping:
+                saving = drawing or stopping or time.monotonic() - saved_at > SAVE_EVERY
+                if looking or saving:
                     _check_finite(first_bad, state, folder)
                 if looking:
-                    history.append(_row(seen, state.step, config, stats, history, time.perf_counter() - began))
+                    before, latest = latest, (state.step, time.perf_counter())
+                    speed = (latest[0] - before[0]) * config.batch_size / (latest[1] - before[1])
+                    history.append(_row(seen, state.step, config, stats, speed, latest[1] - began))
                     bar.set_postfix_str(_said(history[-1]), refresh=False)
-                if drawing or stopping:
+                if saving:
                     grid = _write_samples(state, fixed, folder) if drawing else None
                     with replacing(folder / "history.csv") as temporary:
                         pd.DataFrame(history).to_csv(temporary, index=False)
                     save_checkpoint(folder / "checkpoint.pt", state.parts(), state.step, asked | made_with, history)
-                    if grid and show:
+                    saved_at = time.monotonic()
+                    if grid and history and show:
                         show(pd.DataFrame(history), grid)
                 if stopping:
                     break
@@ -131,15 +143,14 @@ def _resident(images: Tensor, device: torch.device) -> Tensor:
 
 
 def _row(
-    seen: Mapping[str, Tensor], step: int, config: TrainingConfig, stats: CentroidStats | None, before: History, seconds: float
+    seen: Mapping[str, Tensor], step: int, config: TrainingConfig, stats: CentroidStats | None, speed: float, seconds: float
 ) -> dict[str, float]:
-    """A row of the history, `seconds` after training began."""
+    """A row of the history, at so many images per second, `seconds` after training began."""
     row = {"step": step} | {name: float(value) for name, value in seen.items()}
     if stats is not None and "loss_centroid" in row:
         floor = stats.floor / (stats.reference_distance if config.unit == "d_ref" else 1.0)
         row["hinge_over_floor"] = row["loss_centroid"] / floor if floor > 0 else float("nan")
-    steps, since = (step - before[-1]["step"], seconds - before[-1]["seconds"]) if before else (step, seconds)
-    row |= {"images_per_second": round(steps * config.batch_size / since, 1), "peak_memory_gb": round(peak_memory(), 2)}
+    row |= {"images_per_second": round(speed, 1), "peak_memory_gb": round(peak_memory(), 2)}
     return row | {"seconds": round(seconds, 2)}
 
 

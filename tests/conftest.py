@@ -12,7 +12,7 @@ from centroidlib import TrainingConfig, VGG16Features, centroid_distances, compu
 from centroidlib.algorithm import start
 from centroidlib.streams import draw_latents, random_stream
 
-TINY = TrainingConfig(steps=6, batch_size=4, lambda_=10.0, unit="d_ref", latent=8, width=2)
+TINY = TrainingConfig(steps=6, batch_size=4, lambda_=10.0, unit="d_ref", latent=8, width=2, precision="float32")
 REAL_WEIGHTS = Path(__file__).parents[2] / "shared" / "torch_home"
 
 

@@ -8,7 +8,7 @@ import torch
 from conftest import TINY, latents_of
 from torch.nn import functional
 
-from centroidlib import Discriminator, TrainingConfig, VGG16Features, algorithm, centroid_distances, centroid_loss, to_float
+from centroidlib import Discriminator, TrainingConfig, VGG16Features, centroid_distances, centroid_loss, to_float
 from centroidlib.algorithm import centroid_gradient, start, train_step
 from centroidlib.benchmark import literal_phi, literal_start, literal_step
 from centroidlib.centroid import compute_centroid
@@ -41,14 +41,8 @@ def compare_with_literal(config, faces, phi, stats, dtype, steps):
         yield max(apart), wanted["outside"]
 
 
-@pytest.fixture
-def double_distances(monkeypatch):
-    """The library measures distances in float32 whatever Φ returns; here the rest is held in float64."""
-    monkeypatch.setattr(algorithm, "centroid_distances", lambda f, s: torch.linalg.vector_norm(f - s.centroid.double(), dim=1))
-
-
 @pytest.mark.parametrize(("unit", "centroid_samples"), [("raw", 0), ("d_ref", 0), ("d_ref", 3)])
-def test_it_is_its_literal_transcription_in_float64(faces, toy_phi, toy_stats, double_distances, unit, centroid_samples):
+def test_it_is_its_literal_transcription_in_float64(faces, toy_phi, toy_stats, unit, centroid_samples):
     config = dataclasses.replace(TINY, unit=unit, centroid_samples=centroid_samples)
     double_phi = copy.deepcopy(toy_phi).double()
     apart, outside = zip(*compare_with_literal(config, faces, double_phi, toy_stats, torch.float64, 20), strict=True)
@@ -56,7 +50,7 @@ def test_it_is_its_literal_transcription_in_float64(faces, toy_phi, toy_stats, d
     assert any(0 < share < 1 for share in outside)
 
 
-def test_without_lambda_it_is_dcgan_in_float64(faces, toy_phi, toy_stats, double_distances):
+def test_without_lambda_it_is_dcgan_in_float64(faces, toy_phi, toy_stats):
     config = dataclasses.replace(TINY, lambda_=0.0)
     double_phi = copy.deepcopy(toy_phi).double()
     apart, _ = zip(*compare_with_literal(config, faces, double_phi, toy_stats, torch.float64, 20), strict=True)
@@ -182,6 +176,20 @@ def test_the_gradient_norms_are_those_of_all_weights_together(faces):
         assert float(seen[name]) == pytest.approx(float(torch.cat(gradients).norm()), rel=1e-5)
 
 
+@pytest.mark.parametrize("lambda_", [3.0, 30.0])
+def test_the_ratio_is_of_the_gradients_at_the_images(faces, toy_phi, toy_stats, lambda_):
+    config = dataclasses.replace(TINY, lambda_=lambda_)
+    seen = train_step(ours := start(config), config, real := to_float(faces[:4]), latents_of(0), toy_phi, toy_stats)
+    state = start(config)
+    train_step(state, dataclasses.replace(config, lambda_=0.0), real, latents_of(0))  # for its discriminator after the step
+    assert torch.equal(state.discriminator.layers[0].weight, ours.discriminator.layers[0].weight)
+    fake = start(config).generator(latents_of(0))
+    adversarial = functional.softplus(-state.discriminator(fake)).mean()
+    norms = [torch.autograd.grad(loss, fake, retain_graph=True)[0].norm() for loss in
+             (centroid_loss(toy_phi(fake), toy_stats, "d_ref"), adversarial)]  # fmt: skip
+    assert float(seen["gradient_ratio"]) == pytest.approx(float(lambda_ * norms[0] / norms[1]), rel=1e-3)
+
+
 def test_another_seed_draws_other_networks():
     ours, theirs = start(TINY), start(dataclasses.replace(TINY, seed=1))
     assert not torch.equal(ours.generator.layers[0].weight, theirs.generator.layers[0].weight)
@@ -235,6 +243,10 @@ def test_instance_noise_is_on_all_that_d_sees_and_from_the_seed(faces, toy_phi, 
         ({"lambda_": -0.1}, r"lambda_ must be 0 .* or above, not -0.1"),
         ({"centroid_samples": 129}, r"centroid_samples must be 0 \(the whole batch\) to 128, not 129"),
         ({"centroid_samples": -1}, "centroid_samples must be 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be above 0, not nan"),
+        ({"instance_noise": float("nan")}, "instance_noise is a standard deviation, 0 or above, not nan"),
+        ({"beta1": float("nan")}, "beta1 must be 0 or above and below 1, not nan"),
+        ({"beta2": 1.0}, "beta2 must be 0 or above and below 1, not 1.0"),
         ({"ema": 1.0}, "ema is a decay, 0 .* or above and below 1, not 1.0"),
         ({"ema": -0.5}, "ema is a decay"),
         ({"unit": "pixels"}, "unit is 'raw' or 'd_ref', not 'pixels'"),

@@ -158,6 +158,18 @@ def test_an_arm_wins_over_the_common_parameters_and_set_over_the_file(project):
     assert short.parameters["source"] == plain.parameters["source"] == "other"
 
 
+def test_ctrl_c_ends_the_batch_in_a_sentence(project, monkeypatch, capsys):
+    def stopped(stage):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "execute", stopped)
+    assert main([str(write_batch(project))]) == 130
+    assert (
+        "Stopped in 01_first: finished stages are kept, and training continues when the batch is run again."
+        in capsys.readouterr().out
+    )
+
+
 AVERAGE = BODIES["02_run"][0] + '\ngenerator_of = ""  # whose average\nema = 0.0  # decay'
 
 
@@ -184,6 +196,7 @@ def test_an_arm_of_anothers_average_is_only_evaluated_and_after_it(project):
             {"arms": {"smooth": {"generator_of": "plain"}, "plain": {}}},
             "arm smooth: generator_of must name a trained arm with an `ema`",
         ),
+        ({"arms": {"smooth": {"generator_of": "plain", "rate": 1}, "plain": {"ema": 0.9}}}, "arm smooth: no notebook .* 'rate'"),
         ({"arms": {"smooth": {"generator_of": "gone"}}, "parameters": {"ema": 0.9}}, "generator_of must name .* not 'gone'"),
         ({"arms": {"smooth": {"generator_of": "smooth", "ema": 0.9}}}, "generator_of must name .* not 'smooth'"),
         ({"arms": {"plain": {"ema": 0.9}}, "parameters": {"generator_of": "plain"}}, "it belongs to one arm"),

@@ -225,8 +225,8 @@ def test_the_benchmark_writes_its_ratios(project):
         "files=3",
         "lpips_pairs=2",
         "network_weights=seeded",
-        "batch_size=4",
-        "width=4",
+        "step_images=4",
+        "step_width=4",
     ]
     done = project.python("centroidlib.batch", "notebooks/batches/benchmark.yml", "--set", *settings)
     assert done.returncode == 0, done.stdout + done.stderr

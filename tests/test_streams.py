@@ -35,6 +35,7 @@ def test_a_batch_is_its_images_brought_to_the_networks_range(faces):
 
 def test_flip_mirrors_some_images_and_only_mirrors(faces):
     plain, flipped = (torch.cat([draw_batch(faces, step, 8, 0, flip, CPU) for step in range(3)]) for flip in (False, True))
+    assert not torch.equal(*((flipped[i * 8 : i * 8 + 8] == plain[i * 8 : i * 8 + 8]).flatten(1).all(1) for i in (0, 1)))
     kept = (flipped == plain).flatten(1).all(1)
     mirrored = (flipped == plain.flip(3)).flatten(1).all(1)
     assert (kept ^ mirrored).all()

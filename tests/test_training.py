@@ -201,16 +201,25 @@ def test_training_keeps_the_lock_that_its_run_holds(faces, tmp_path):
 
 def test_what_others_left_in_the_folder_is_not_swept_away(faces, tmp_path):
     (tmp_path / "samples").mkdir()
-    kept = [tmp_path / name for name in (".hidden.partial", "a.part", ".02_train.ipynb.abcdefgh.part.ipynb", "samples/.x.part1")]
+    kept = [
+        tmp_path / name
+        for name in (
+            ".hidden.partial",
+            ".a.20261121.participants",
+            "a.part",
+            ".02_train.ipynb.abcdefgh.part.ipynb",
+            "samples/.x.part1",
+        )
+    ]
     swept = [tmp_path / name for name in (".checkpoint.pt.abcdefgh.part.pt", "samples/.step_000100.png.a_cd3fgh.part.png")]
     for path in kept + swept:
         path.write_text("")
     cl.train(faces, dataclasses.replace(TINY, lambda_=0.0), tmp_path)
-    assert [path.exists() for path in kept + swept] == [True] * 4 + [False] * 2
+    assert [path.exists() for path in kept + swept] == [True] * 5 + [False] * 2
 
 
 def test_a_continued_run_keeps_its_precision_and_threads(faces, tmp_path, monkeypatch):
-    config = dataclasses.replace(TINY, lambda_=0.0, steps=3)
+    config = dataclasses.replace(TINY, lambda_=0.0, steps=3, precision="auto")
     seen = []
     step = training.train_step
 
@@ -239,7 +248,8 @@ def test_the_step_and_the_term_that_failed_are_named_later_too(faces, toy_phi, t
 
     def failing(state, *rest):
         seen = step(state, *rest)
-        return seen | {term: torch.tensor(float("nan"))} if state.step == 4 else seen
+        spoilt = {4: [term], 5: [term, "loss_d", "gradient_g"]}.get(state.step, [])
+        return seen | {name: torch.tensor(float("nan")) for name in spoilt}
 
     monkeypatch.setattr(training, "train_step", failing)
     with pytest.raises(FloatingPointError, match=rf"Step 4: not finite: {term}\. Training has stopped"):
@@ -272,16 +282,68 @@ def test_progress_says_the_latest_losses(faces, toy_phi, toy_stats, tmp_path, ca
     assert f"outside {row['outside']:.0%}, " in line
 
 
+def test_images_a_second_are_those_since_the_last_row(faces, tmp_path, monkeypatch):
+    clock = iter([100.0, 102.0, 103.0, 107.0])  # the beginning, then each row
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
+    history = cl.train(faces, dataclasses.replace(TINY, lambda_=0.0), tmp_path, history_every=2)
+    assert list(history["seconds"]) == [2.0, 3.0, 7.0]
+    assert list(history["images_per_second"]) == [4.0, 8.0, 2.0]
+
+
+def test_the_first_row_of_a_continued_run_counts_its_own_steps_only(faces, tmp_path, monkeypatch):
+    config = dataclasses.replace(TINY, lambda_=0.0, steps=5)
+    cl.train(faces, config, tmp_path, history_every=4)
+    clock = iter([1000.0, 1001.0])
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
+    history = cl.train(faces, dataclasses.replace(config, steps=8), tmp_path, history_every=4)
+    assert history["images_per_second"].iloc[-1] == 3 * 4
+
+
+def test_a_new_beginning_shows_no_grids_of_an_earlier_one(faces, tmp_path):
+    config = dataclasses.replace(TINY, lambda_=0.0)
+    cl.train(faces, config, tmp_path, samples_every=2)
+    (tmp_path / "checkpoint.pt").unlink()
+    cl.train(faces, dataclasses.replace(config, steps=3), tmp_path, samples_every=3)
+    assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == ["step_000000.png", "step_000003.png"]
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_determinism_is_asked_of_torch(faces, tmp_path, monkeypatch, deterministic):
+    step, seen = training.train_step, []
+
+    def spy(*rest):
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return step(*rest)
+
+    monkeypatch.setattr(training, "train_step", spy)
+    cl.train(faces, dataclasses.replace(TINY, lambda_=0.0, steps=1, deterministic=deterministic), tmp_path)
+    assert seen == [deterministic]
+
+
 def test_whoever_watches_is_shown_the_history_and_the_grid(faces, tmp_path):
     shown = []
     config = dataclasses.replace(TINY, lambda_=0.0)
     cl.train(faces, config, tmp_path, history_every=1, samples_every=4, show=lambda *what: shown.append(what))
     assert [(len(history), grid.name) for history, grid in shown] == [(4, "step_000004.png"), (6, "step_000006.png")]
+    shown.clear()  # a grid before the first row has no curve to stand beside
+    cl.train(faces, config, tmp_path / "rare", history_every=4, samples_every=2, show=lambda *what: shown.append(what))
+    assert [len(history) for history, _ in shown] == [1, 2]
 
 
 def test_a_floor_of_zero_has_no_multiple(faces, toy_phi, toy_stats, tmp_path):
     history = cl.train(faces, TINY, tmp_path, toy_phi, dataclasses.replace(toy_stats, floor=0.0))
     assert history["hinge_over_floor"].isna().all()
+
+
+def test_a_checkpoint_is_written_every_ten_minutes_however_rare_the_grids(faces, tmp_path, monkeypatch):
+    clock = iter([0.0, 500.0, 601.0, 601.0, 700.0, 1201.0, 1202.0, 1202.0, 1300.0, 1300.0])  # two readings where one is written
+    monkeypatch.setattr(training.time, "monotonic", lambda: next(clock))
+    saved = []
+    save = training.save_checkpoint
+    monkeypatch.setattr(training, "save_checkpoint", lambda *what: saved.append(what[2]) or save(*what))
+    cl.train(faces, dataclasses.replace(TINY, lambda_=0.0), tmp_path)
+    assert saved == [2, 5, 6]
+    assert len(list((tmp_path / "samples").iterdir())) == 2
 
 
 def test_a_finished_run_is_not_trained_further(faces, toy_phi, toy_stats, tmp_path, monkeypatch, capsys):
@@ -299,6 +361,10 @@ def test_a_finished_run_is_not_trained_further(faces, toy_phi, toy_stats, tmp_pa
     [
         ({"lambda_": 3.0}, r"other parameters \(lambda_ = 10.0 there, 3.0 asked for\)"),
         ({"seed": 1, "beta1": 0.9}, r"\(beta1 = 0.5 there, 0.9 asked for; seed = 0 there, 1 asked for\)"),
+        (
+            {"learning_rate": 1e-3, "flip": True},
+            r"\(learning_rate = 0.0002 there, 0.001 asked for; flip = False there, True asked",
+        ),
         ({"steps": 4}, "has 6 steps, more than the 4 asked for"),
     ],
 )
@@ -349,20 +415,22 @@ def test_a_diverged_run_stops_in_a_sentence_and_keeps_its_checkpoint(faces, toy_
     assert not (tmp_path / "generator.safetensors").exists()
 
 
-def test_weights_that_are_lost_after_a_finite_loss_are_not_saved(faces, toy_phi, toy_stats, tmp_path, monkeypatch):
+@pytest.mark.parametrize("network", ["generator", "discriminator"])
+def test_weights_that_are_lost_after_a_finite_loss_are_not_saved(faces, toy_phi, toy_stats, tmp_path, monkeypatch, network):
     step = training.train_step
 
     def diverging(state, *rest):
         seen = step(state, *rest)
         if state.step == 4:
-            state.generator.layers[0].weight.data.fill_(float("nan"))
+            getattr(state, network).layers[0].weight.data.fill_(float("nan"))
         return seen
 
     monkeypatch.setattr(training, "train_step", diverging)
-    with pytest.raises(FloatingPointError, match=r"Step [45]: "):
+    with pytest.raises(FloatingPointError, match=rf"Step 4: not finite: the {network}'s weights"):
         cl.train(faces, TINY, tmp_path, toy_phi, toy_stats, samples_every=2)
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
-    assert all(torch.isfinite(w).all() for w in saved["parts"]["generator"].values())
+    assert saved["step"] == 2
+    assert all(torch.isfinite(w).all() for w in saved["parts"][network].values())
 
 
 def test_a_huge_learning_rate_stops_in_a_sentence(faces, toy_phi, toy_stats, tmp_path):

@@ -120,8 +120,9 @@ def plan(file: Path, settings: Mapping[str, Scalar]) -> list[Stage]:
     for arm, own in arms.items():
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", arm):
             raise BatchError(f"{file.name}: the arm {arm!r} names a folder; use letters, digits, dots and hyphens.")
+        runs_for_it = {n: d for n, d in per_arm.items() if "generator_of" in d} if own.get("generator_of") else per_arm
         for name in own:
-            _check_known(name, f"{file.name}, arm {arm}", per_arm)
+            _check_known(name, f"{file.name}, arm {arm}", runs_for_it)
             if name in settings:
                 raise BatchError(f"--set: {name!r} is what the arm {arm} of {file.name} sets; change it there.")
         source = own.get("generator_of")
