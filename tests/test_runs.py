@@ -1,5 +1,6 @@
 """Tests of a run's folder: where it lies, who may work in it, and what its record says."""
 
+import shutil
 import subprocess
 import sys
 
@@ -153,6 +154,14 @@ def test_a_runs_folder_is_locked_against_others_but_not_against_itself(project):
     first = Run("02_train", PARAMETERS)
     assert Run("02_train", PARAMETERS).folder == first.folder
     process, answer = in_another_process(LOCK, first.folder / ".lock")
+    process.communicate()
+    assert answer == "refused"
+
+
+def test_a_folder_that_was_removed_and_made_again_is_locked_again(project):
+    shutil.rmtree(Run("02_train", PARAMETERS).folder)
+    again = Run("02_train", PARAMETERS)
+    process, answer = in_another_process(LOCK, again.folder / ".lock")
     process.communicate()
     assert answer == "refused"
 
