@@ -34,7 +34,7 @@ class TrainingConfig:
     width: int = 64
     flip: bool = False  # show each image mirrored half of the time
     precision: str = "auto"  # networks' arithmetic: float32, bfloat16, or auto: bfloat16 where the processor has it
-    deterministic: bool = False  # on a GPU, the same bits in every run, at some cost; a CPU always gives them
+    deterministic: bool = False  # on a GPU the same bits in every run, at some cost; a CPU gives them with the same threads
     seed: int = 0  # of initial weights, latents and data order, each a stream of its own
 
     def __post_init__(self) -> None:

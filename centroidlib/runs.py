@@ -93,7 +93,12 @@ class Run:
             figure.savefig(temporary, format="png")
 
     def finish(self, *outputs: str, **made_with: object) -> None:
-        """Note in `run.json` that the stage is done, with what, and the hashes of the files it made."""
+        """Note in `run.json` that the stage is done, with what, and the hashes of the files it made.
+
+        Args:
+            outputs: names of files in the run's folder.
+            made_with: what the stage knows of how it was made beyond `versions`, such as the precision it chose.
+        """
         record = read_record(self.folder)
         scalars = {k: v for k, v in self.parameters.items() if k in ("arm", "seed", "lambda_", "unit")}
         record["parameters"] = record.get("parameters", {}) | scalars

@@ -47,9 +47,8 @@ def collect(folders: Sequence[Path], label_protocols: bool = False) -> pd.DataFr
         protocols[folder.name] = measured["protocol"] | {"fingerprint": measured["fingerprint"]}
         row: dict[str, Any] = {"arm": record["parameters"]["arm"], "seed": record["parameters"]["seed"], "protocol": ""}
         stages = list(record["stages"].values())
-        for stage in record["stages"].values():
-            if source := stage["parameters"].get("generator_of"):  # trained in another folder
-                stages += read_record(folder.parent / f"{source}_seed{row['seed']}").get("stages", {}).values()
+        if trained := _averaged_from(record):
+            stages += read_record(folder.parent / f"{trained}_seed{row['seed']}").get("stages", {}).values()
         for stage in stages:
             row |= {k: v for k, v in stage["parameters"].items() if k not in row}
         for name, entry in measured["metrics"].items():
@@ -65,6 +64,12 @@ def collect(folders: Sequence[Path], label_protocols: bool = False) -> pd.DataFr
             "again with the same images and metric parameters, or set label_protocols = True to show them apart."
         )
     return pd.DataFrame([row | {"protocol": differing.get(folder.name, "")} for row, folder in zip(rows, folders, strict=True)])
+
+
+def _averaged_from(record: Mapping[str, Any]) -> str:
+    """The arm whose averaged generator this run evaluates, empty for a run that trained its own."""
+    arms = (stage["parameters"].get("generator_of", "") for stage in record["stages"].values())
+    return next(filter(None, arms), "")
 
 
 def _differences(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -105,7 +110,7 @@ def histories(batch: Path, names: Sequence[str]) -> pd.DataFrame:
     parts = []
     for name in names:
         record = read_record(batch / name)
-        if any(stage["parameters"].get("generator_of") for stage in record["stages"].values()):
+        if _averaged_from(record):
             continue
         known = record["parameters"]
         parts.append(pd.read_csv(batch / name / "history.csv").assign(arm=known["arm"], seed=known["seed"]))

@@ -117,12 +117,14 @@ def plan(file: Path, settings: Mapping[str, Scalar]) -> list[Stage]:
         _check_known(name, where, declared)
         if name == "generator_of":
             raise BatchError(f"{where}: generator_of is what makes an arm another's average: it belongs to one arm.")
+    notebooks_of = dict.fromkeys(arms, per_arm)
     for arm, own in arms.items():
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", arm):
             raise BatchError(f"{file.name}: the arm {arm!r} names a folder; use letters, digits, dots and hyphens.")
-        runs_for_it = {n: d for n, d in per_arm.items() if "generator_of" in d} if own.get("generator_of") else per_arm
+        if own.get("generator_of"):
+            notebooks_of[arm] = {notebook: known for notebook, known in per_arm.items() if "generator_of" in known}
         for name in own:
-            _check_known(name, f"{file.name}, arm {arm}", runs_for_it)
+            _check_known(name, f"{file.name}, arm {arm}", notebooks_of[arm])
             if name in settings:
                 raise BatchError(f"--set: {name!r} is what the arm {arm} of {file.name} sets; change it there.")
         source = own.get("generator_of")
@@ -151,13 +153,7 @@ def plan(file: Path, settings: Mapping[str, Scalar]) -> list[Stage]:
     first = notebooks.index(next(iter(per_arm))) if per_arm else len(notebooks)
     before = [stage(notebook) for notebook in notebooks[:first]]
     trained_first = sorted(arms, key=lambda arm: bool(arms[arm].get("generator_of")))
-    runs = [
-        stage(notebook, arm, seed)
-        for seed in seeds
-        for arm in trained_first
-        for notebook, own in per_arm.items()
-        if "generator_of" in own or not arms[arm].get("generator_of")
-    ]
+    runs = [stage(notebook, arm, seed) for seed in seeds for arm in trained_first for notebook in notebooks_of[arm]]
     after = [stage(notebook) for notebook in notebooks[first:] if notebook not in per_arm]
     return before + runs + after
 
