@@ -7,13 +7,12 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sized
+import zipfile
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors.torch import save
-from torch import Tensor
 from tqdm import tqdm
 
 T = TypeVar("T")
@@ -61,16 +60,6 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, the same bytes for the same content: safetensors itself shuffles its metadata."""
-    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, dict(metadata))
-    end = 8 + int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
-    header = header.ljust(-(-len(header) // 8) * 8)
-    with replacing(path) as temporary:
-        temporary.write_bytes(len(header).to_bytes(8, "little") + header + data[end:])
-
-
 def sha256(path: str | Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
@@ -78,6 +67,21 @@ def sha256(path: str | Path) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+def source_digest(path: Path) -> str:
+    """What tells a source of images from another: of a folder names and sizes, of a zip names, sizes and checksums."""
+    if path.is_dir():
+        files = ((file.relative_to(path).as_posix(), file.stat().st_size) for file in path.rglob("*") if file.is_file())
+        return _digest_of(sorted(files))
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return _digest_of(sorted((entry.filename, entry.file_size, entry.CRC) for entry in archive.infolist()))
+    return sha256(path)
+
+
+def _digest_of(entries: list[tuple[str | int, ...]]) -> str:
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
 
 
 def cache_folder() -> Path:

@@ -12,7 +12,8 @@ import safetensors
 import torch
 from torch import Tensor, nn
 
-from centroidlib._files import cache_folder, track, write_tensors
+from centroidlib._files import cache_folder, track
+from centroidlib._tensors import write_tensors
 from centroidlib.features import device_of, fingerprint, in_batches
 from centroidlib.images import images_digest
 

@@ -8,7 +8,8 @@ import safetensors
 import torch
 from safetensors.torch import load_file
 
-from centroidlib._files import replacing, write_tensors
+from centroidlib._files import replacing
+from centroidlib._tensors import write_tensors
 from centroidlib.models import Generator
 
 History = list[dict[str, float]]

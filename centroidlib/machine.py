@@ -1,8 +1,6 @@
-"""What this machine computes in, how fast it is in bfloat16, and how much memory was taken."""
+"""What this machine computes in, and how fast it is in bfloat16."""
 
 import os
-import resource
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -52,10 +50,3 @@ def describe() -> str:
         return torch.cuda.get_device_name()
     bfloat16 = "with" if fast_bfloat16() else "without"
     return f"CPU, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, {bfloat16} bfloat16 instructions"
-
-
-def peak_memory() -> float:
-    """The most memory this process has held so far, in GiB: of the GPU where it uses one, else of the machine."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() / (1 << 30)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform != "darwin" else 1 << 30)

@@ -1,24 +1,25 @@
-"""A run's folder: where it lies, its lock, its record and what it was made with."""
+"""A run's folder: where it lies, its record and what it was made with."""
 
-import fcntl
+import hashlib
 import json
-import os
 import platform
+import resource
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from matplotlib.figure import Figure
+from centroidlib._files import replacing, sha256, source_digest, write_text
+from centroidlib._locks import lock, unlock
 
-from centroidlib._files import leftovers, replacing, sha256, write_text
-from centroidlib.machine import peak_memory
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "papermill", "lpips", "pytorch-fid", "safetensors")
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "papermill", "distributed", "lpips", "pytorch-fid", "safetensors")
 
 
 def project_root(start: str | Path = ".") -> Path:
@@ -31,10 +32,19 @@ def project_root(start: str | Path = ".") -> Path:
 
 
 def folder_name(stage: str, parameters: Mapping[str, Any]) -> str:
-    """Name of the folder a stage works in: the arm's and seed's, or the stage's own where all arms share it."""
+    """Name of the folder a stage works in: the arm's and seed's, or where arms share the stage, what its own parameter says.
+
+    That parameter bears the stage's name without its number, `centroid` for `01_centroid`; a stage without it works in
+    a folder of its own name.
+    """
     if "arm" in parameters:
         return f"{parameters['arm']}_seed{parameters['seed']}"
-    return stage
+    return str(parameters.get(own_parameter(stage), stage))
+
+
+def own_parameter(stage: str) -> str:
+    """The parameter that names a shared stage's folder, to itself and to the stages that read there."""
+    return stage.partition("_")[2]
 
 
 class Run:
@@ -58,16 +68,20 @@ class Run:
         self.batch = self.root / "results" / str(self.parameters["batch"])
         self.folder = self.batch / folder_name(stage, self.parameters)
         self.folder.mkdir(parents=True, exist_ok=True)
-        _lock(self.folder)
+        lock(self.folder)
         self._made_with = versions()  # now: the code may change while the kernel runs
         read_record(self.folder)  # a damaged one is known before any work
         self._inputs: dict[str, str] = {}
+        self._sources: dict[str, str] = {}
         self._began = time.perf_counter()
 
     def path(self, source: str) -> str:
-        """A source as `load_images` wants it: a relative path counts from the project's root."""
-        inside = self.root / source
-        return str(inside) if inside.exists() else source
+        """A source as `load_images` wants it, noted in the record: a relative path counts from the project's root."""
+        path = source_path(source, self.root)
+        if path is None:
+            return source
+        self._sources[source] = source_digest(path)
+        return str(path)
 
     def input(self, name: str) -> Path:
         """A file that an earlier stage made, noted in the record as an input.
@@ -87,7 +101,7 @@ class Run:
         self._inputs[path.relative_to(self.batch).as_posix()] = sha256(path)
         return path
 
-    def save(self, figure: Figure, name: str) -> None:
+    def save(self, figure: "Figure", name: str) -> None:
         """Write a figure to `<name>.png` in the run's folder."""
         with replacing(self.folder / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png")
@@ -107,11 +121,12 @@ class Run:
             "made_with": self._made_with | made_with,
             "seconds": round(time.perf_counter() - self._began, 1),
             "peak_memory_gb": round(peak_memory(), 2),
+            "sources": self._sources,
             "inputs": self._inputs,
             "outputs": {name: sha256(self.folder / name) for name in outputs},
         }
         write_record(self.folder, record)
-        _unlock(self.folder)
+        unlock(self.folder)
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -137,25 +152,54 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     write_text(folder / "run.json", json.dumps(record, indent=1) + "\n")
 
 
+def source_path(source: str, root: Path) -> Path | None:
+    """Where a source lies that is a file or folder, counted from the project's root; None for the name of a data set."""
+    path = root / source
+    return path if source and path.exists() else None
+
+
 def versions() -> dict[str, Any]:
-    """What a stage was made with: code, packages, device, threads."""
-    found: dict[str, str | None] = {}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    """What a stage is made with: code, packages, device, threads."""
     return {
-        "code": _commit(),
+        "code": code_version(),
+        "library": library_digest(),
         "python": platform.python_version(),
-        "packages": found,
-        "device": device,
-        "threads": torch.get_num_threads(),
+        "packages": {name: package_version(name) for name in PACKAGES},
+        "device": _device(),
+        "threads": sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None,
     }
 
 
-def _commit() -> str | None:
+@cache
+def library_digest() -> str:
+    """Sixteen digits that tell this code of the library from another; what runs batches does not matter to a run."""
+    home = Path(__file__).parent
+    files = sorted(file for file in home.rglob("*.py") if "batch" not in file.relative_to(home).parts)
+    return hashlib.sha256("".join(f"{file.relative_to(home)} {sha256(file)}" for file in files).encode()).hexdigest()[:16]
+
+
+def peak_memory() -> float:
+    """The most memory this process has held so far, in GiB: of the GPU where it uses one, else of the machine."""
+    if "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():
+        return sys.modules["torch"].cuda.max_memory_allocated() / (1 << 30)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform != "darwin" else 1 << 30)
+
+
+def _device() -> str:
+    if "torch" in sys.modules and sys.modules["torch"].cuda.is_available():
+        return sys.modules["torch"].cuda.get_device_name()
+    return platform.machine()
+
+
+def package_version(package: str) -> str | None:
+    """The version that is installed, None where it is not."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def code_version() -> str | None:
     """The commit of the library in use, `+changes` behind it where the tree differs."""
     home = Path(__file__).parent
     try:
@@ -166,50 +210,3 @@ def _commit() -> str | None:
     if head.returncode:
         return None
     return head.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")
-
-
-_held: dict[Path, int] = {}  # this process's locks: a cell may be run again
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Inside, no other process works in `folder`; one that this process's `Run` holds stays held.
-
-    Raises:
-        RuntimeError: another process works there.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    taken = _lock(folder)
-    try:
-        yield
-    finally:
-        if taken:
-            _unlock(folder)
-
-
-def _lock(folder: Path) -> bool:
-    """Take the folder's lock, and clear what a killed process left half written; False where this process holds it."""
-    folder = folder.resolve()
-    path = folder / ".lock"
-    if folder in _held:
-        if path.exists() and os.path.samestat(path.stat(), os.fstat(_held[folder])):
-            return False
-        _unlock(folder)  # the folder was removed and made again
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise RuntimeError(
-            f"Another process works in {folder.parent.name}/{folder.name}: wait for it, or shut its kernel down."
-        ) from error
-    _held[folder] = handle
-    for leftover in leftovers(folder) + leftovers(folder / "samples"):
-        if leftover.suffix != ".ipynb":  # the notebook that is being executed belongs to another process
-            leftover.unlink()
-    return True
-
-
-def _unlock(folder: Path) -> None:
-    if folder.resolve() in _held:
-        os.close(_held.pop(folder.resolve()))

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from centroidlib._files import replacing, track
+from centroidlib._locks import locked
 from centroidlib.algorithm import TrainingConfig, TrainingState, start, train_step
 from centroidlib.centroid import CentroidStats
 from centroidlib.checkpoints import load_checkpoint, save_checkpoint, save_generator
 from centroidlib.features import to_uint8
 from centroidlib.images import images_digest
-from centroidlib.machine import arithmetic, choose_precision, peak_memory
-from centroidlib.runs import locked
+from centroidlib.machine import arithmetic, choose_precision
+from centroidlib.runs import peak_memory
 from centroidlib.streams import draw_batch, draw_latents, random_stream, to_device
 
 SAVE_EVERY = 600.0  # seconds at most between two checkpoints, however rarely samples are drawn

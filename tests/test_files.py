@@ -9,7 +9,8 @@ import pytest
 import safetensors
 import torch
 
-from centroidlib._files import cache_folder, replacing, sha256, track, write_tensors, write_text
+from centroidlib._files import cache_folder, replacing, sha256, track, write_text
+from centroidlib._tensors import write_tensors
 
 
 def test_replacing_makes_folders_and_leaves_only_the_file(tmp_path):

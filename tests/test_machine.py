@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from centroidlib import machine
-from centroidlib.machine import arithmetic, choose_precision, computing_in, describe, peak_memory
+from centroidlib.machine import arithmetic, choose_precision, computing_in, describe
+from centroidlib.runs import peak_memory
 
 
 @pytest.mark.parametrize(("fast", "chosen"), [(True, "bfloat16"), (False, "float32")])

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 import centroidlib as cl
 from centroidlib import training
-from centroidlib.runs import locked
+from centroidlib._locks import locked
 from centroidlib.streams import draw_latents, random_stream
 
 

@@ -1,6 +1,6 @@
-"""Batches of notebooks over papermill; `python -m centroidlib.batch` is the command line."""
+"""Batches of notebooks over papermill and Dask; `python -m centroidlib.batch` is the command line."""
 
-from centroidlib.batch.execution import execute, is_done
-from centroidlib.batch.planning import BatchError, Stage, declared_parameters, plan
+from centroidlib.batch.notebooks import BatchError, declared_parameters
+from centroidlib.batch.planning import Stage, plan
 
-__all__ = ["BatchError", "Stage", "declared_parameters", "execute", "is_done", "plan"]
+__all__ = ["BatchError", "Stage", "declared_parameters", "plan"]

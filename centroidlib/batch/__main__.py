@@ -1,62 +1,107 @@
-"""The command line: python -m centroidlib.batch FILE.yml [--set name=value ...] [--dry-run]."""
+"""The command line: python -m centroidlib.batch FILE.yml [--set name=value ...]; --help says the rest."""
 
 import argparse
+import signal
 import sys
-import time
+import uuid
 from pathlib import Path
+from typing import Any
 
-from centroidlib.batch.execution import execute, is_done
-from centroidlib.batch.planning import BatchError, declared_parameters, plan, read_settings
+from centroidlib.batch.notebooks import BatchError
+from centroidlib.batch.planning import Stage, plan
+from centroidlib.batch.reading import read_settings
+from centroidlib.batch.report import DONE, Progress, failures, manifest_of, status, summary, write_manifest
+from centroidlib.batch.state import check_paths, state_of, what_runs, with_what_follows
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line: 0 when every stage is done, 1 when one failed, 2 when the batch is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m centroidlib.batch", description="Run a batch of notebooks.")
-    parser.add_argument("file", type=Path, metavar="FILE.yml", help="the batch file")
-    parser.add_argument("--set", nargs="+", default=[], action="extend", metavar="name=value", dest="settings",
-                        help="parameters that win over the file's; seed=N replaces its seeds")  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="list the notebooks and parameters, run nothing")
-    chosen = parser.parse_args(arguments)
+    """The command line: 0 when every stage is done, 1 when one failed, 2 when the batch is wrong, 130 when it was stopped."""
+    chosen = _parser().parse_args(arguments)
     try:
-        stages = plan(chosen.file, read_settings(chosen.settings))
+        stages = plan(chosen.file, read_settings(chosen.settings), lambda stage: not state_of(stage).runs(chosen.rerun_stale))
+        if chosen.dry_run:
+            for stage in stages:
+                print(stage.label, *(f"{name}={value}" for name, value in stage.all_parameters.items()), sep="  ")
+            return 0
+        states = what_runs(stages, chosen.rerun_stale)
+        if chosen.status:
+            print(status(stages, states))
+            return 0
+        running = [stage for stage in stages if states[stage.label][0].runs(chosen.rerun_stale)]
+        check_paths(running)
+        if not running:
+            print(status(stages, states) + "\n\nNothing is left to do.\n" + summary(stages))
+            return 0
+        return _run(chosen, stages, running, {label: needed for label, (_, needed) in states.items()})
     except BatchError as error:
         print(error, file=sys.stderr)
         return 2
-    if chosen.dry_run:
-        for stage in stages:
-            parameters = declared_parameters(stage.notebook) | stage.parameters
-            print(stage.label, *(f"{name}={value}" for name, value in parameters.items()), sep="  ")
-        return 0
-    results = stages[0].folder.parent
-    root = results.parent.parent
-    for number, stage in enumerate(stages, 1):
-        head = f"[{number}/{len(stages)}] {stage.label}"
-        began = time.perf_counter()
-        try:
-            if is_done(stage):
-                print(f"{head}: done before, skipped", flush=True)
-                continue
-            print(f"{head} …", flush=True)
-            execute(stage)
-        except (ValueError, OSError) as error:
-            print(error, file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            print(f"\nStopped in {stage.label}: finished stages are kept, and training continues when the batch is run again.")
-            return 130
-        print(f"{head}: {time.perf_counter() - began:.0f} s", flush=True)
-    _show(results, root)
-    return 0
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
-def _show(results: Path, root: Path) -> None:
-    """The comparison, where there is one, and where the notebooks and figures lie."""
-    for table in sorted(results.glob("*/table.md")):
-        print("\n" + table.read_text(encoding="utf-8").strip())
-    print(f"\nExecuted notebooks and figures, in {results.relative_to(root)}/:")
-    for folder in sorted(p for p in results.iterdir() if p.is_dir()):
-        names = sorted(p.name for p in folder.iterdir() if p.suffix in (".ipynb", ".png") and not p.name.startswith("."))
-        print(f"  {folder.name}/  {'  '.join(names)}")
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m centroidlib.batch",
+        description="Run a batch of notebooks: what is missing, failed or changed. Ctrl-C stops it; run again, it goes on.",
+    )
+    add = parser.add_argument
+    add("file", type=Path, metavar="FILE.yml", help="the batch file")
+    add("--set", nargs="+", default=[], action="extend", metavar="name=value", dest="settings",
+        help="parameters that win over the file's; seed=N replaces its seeds")  # fmt: skip
+    add("--status", action="store_true", help="say what is done and why the rest would run; run nothing")
+    add("--dry-run", action="store_true", help="list notebooks and parameters; run nothing")
+    add("--rerun-stale", action="store_true", help="also run what other code of the library made")
+    add("--workers", type=_above_0, metavar="N", help="notebooks side by side; without it as many as cores, memory or GPUs allow")
+    add("--threads", type=_above_0, metavar="N", help="threads of each; without it its share of the cores")
+    add("--scheduler", metavar="ADDRESS", help="run on the Dask cluster whose scheduler listens there, such as tcp://host:8786")
+    return parser
+
+
+def _run(chosen: argparse.Namespace, stages: list[Stage], running: list[Stage], needed: dict[str, tuple[str, ...]]) -> int:
+    # Dask and papermill take seconds to import, which --status has not.
+    from centroidlib.batch import cluster
+
+    folder = stages[0].folder.parent
+    if chosen.scheduler:
+        threads = {stage.label: chosen.threads or 0 for stage in stages}
+        resources = cluster.Resources(0, threads, (), f"on the cluster at {chosen.scheduler}")
+        clients = cluster.users_cluster(chosen.scheduler)
+    else:
+        resources = cluster.share_out(with_what_follows(running, stages), chosen.workers, chosen.threads)
+        clients = cluster.local_cluster(resources)
+    print(f"{folder.name}: {len(stages)} stages, {len(running)} to run; {resources.why}", flush=True)
+    progress, manifest = Progress(len(running)), manifest_of(chosen.file, chosen.settings, resources.why)
+
+    def told(event: Any) -> None:
+        progress(event)
+        if event.get("state", "done") not in ("done", "stale"):
+            write_manifest(manifest, stages, progress.outcomes, folder)
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's end of time is a Ctrl-C
+    try:
+        with clients as client:
+            stopped = cluster.run_all(
+                client, stages, needed, f"{folder.name}-{uuid.uuid4().hex[:8]}", chosen.rerun_stale, resources, told
+            )
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        progress.close()
+    write_manifest(manifest, stages, progress.outcomes, folder)
+    print(summary(stages), flush=True)
+    print(failures(stages, progress.outcomes), end="", file=sys.stderr)
+    if stopped:
+        print("\nStopped: what is done is kept, and training continues from its checkpoint when the batch is run again.")
+        return 130
+    return 0 if all(event["state"] in DONE for event in progress.outcomes.values()) else 1
+
+
+def _above_0(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
 
 
 if __name__ == "__main__":

@@ -1,0 +1,90 @@
+from .algorithm import TrainingConfig, train_step
+from .centroid import CentroidStats, compute_centroid
+from .checkpoints import load_generator
+from .evaluation import (
+    features_of,
+    generate_images,
+    generated,
+    load_lpips,
+    load_statistics,
+    measure,
+    measure_real,
+    metric_spaces,
+    observe,
+    observe_images,
+    protocol_of,
+    read_floors,
+    save_statistics,
+    write_floors,
+    write_metrics,
+)
+from .faces import FACTORS, draw_faces
+from .features import VGG16Features, fingerprint, to_float, to_uint8
+from .images import load_images
+from .losses import (
+    adversarial_loss,
+    centroid_distances,
+    centroid_loss,
+    discriminator_loss,
+    generator_loss,
+)
+from .metrics import (
+    density_coverage,
+    effective_rank,
+    fit_gaussian,
+    frechet_distance,
+    gaussian_distance,
+    kernel_distance,
+    nearest_distances,
+    precision_recall,
+)
+from .models import Discriminator, Generator
+from .runs import Run
+from .training import train
+
+__all__ = [
+    "FACTORS",
+    "CentroidStats",
+    "Discriminator",
+    "Generator",
+    "Run",
+    "TrainingConfig",
+    "VGG16Features",
+    "adversarial_loss",
+    "centroid_distances",
+    "centroid_loss",
+    "compute_centroid",
+    "density_coverage",
+    "discriminator_loss",
+    "draw_faces",
+    "effective_rank",
+    "features_of",
+    "fingerprint",
+    "fit_gaussian",
+    "frechet_distance",
+    "gaussian_distance",
+    "generate_images",
+    "generated",
+    "generator_loss",
+    "kernel_distance",
+    "load_generator",
+    "load_images",
+    "load_lpips",
+    "load_statistics",
+    "measure",
+    "measure_real",
+    "metric_spaces",
+    "nearest_distances",
+    "observe",
+    "observe_images",
+    "precision_recall",
+    "protocol_of",
+    "read_floors",
+    "save_statistics",
+    "to_float",
+    "to_uint8",
+    "train",
+    "train_step",
+    "write_floors",
+    "write_metrics",
+]

@@ -1,0 +1,233 @@
+"""Stages as a graph of Dask tasks, on a cluster in this process or on one that the user has."""
+
+import logging
+import os
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+import psutil
+from dask.system import CPU_COUNT
+from distributed import Client, Future, LocalCluster, as_completed, get_worker
+from distributed.system import MEMORY_LIMIT
+
+from centroidlib._locks import holding
+from centroidlib.batch.execution import StageError, execute, is_stopped, stop
+from centroidlib.batch.notebooks import BatchError
+from centroidlib.batch.planning import Stage
+from centroidlib.batch.state import State, state_of
+from centroidlib.runs import read_record
+
+MEMORY = 3.0  # GiB that a notebook takes, where no record says
+TIMEOUT = 30.0  # seconds in which a scheduler must answer
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the batch's notebooks share.
+
+    Attributes:
+        workers: notebooks side by side.
+        threads: each computes with, by its stage's label; 0 for the worker's share of its machine.
+        devices: the GPU of each worker, none where there are no GPUs.
+        why: the same in words.
+    """
+
+    workers: int
+    threads: Mapping[str, int]
+    devices: tuple[str, ...]
+    why: str
+
+
+def share_out(stages: list[Stage], workers: int | None, threads: int | None) -> Resources:
+    """How many notebooks run side by side on this machine, one a GPU, or as many as memory and cores allow.
+
+    What runs alone, such as what all arms share, has all the cores.
+
+    Args:
+        stages: that may run.
+        workers: so many; None to find out.
+        threads: each computes with; None for its share of the cores.
+    """
+    devices = _gpus()
+    runs = len({stage.folder for stage in stages if "arm" in stage.parameters}) or 1
+    if workers is None:
+        free, need = min(MEMORY_LIMIT, psutil.virtual_memory().available) / (1 << 30), _memory_of(stages)
+        workers = max(1, min(runs, len(devices) if devices else min(CPU_COUNT, int(free / need))))
+        found = f"{len(devices)} GPUs" if devices else f"{CPU_COUNT} cores, {free:.1f} GiB free, {need:.1f} GiB each"
+        why = f"{found}, {runs} independent run{'s' if runs > 1 else ''}"
+    else:
+        why = "as asked for"
+    of_kind = Counter(stage.name for stage in stages)
+    share = {stage.label: max(1, CPU_COUNT // min(workers, of_kind[stage.name])) for stage in stages}
+    each = threads or max(1, CPU_COUNT // workers)
+    words = f"{workers} notebook{'s' if workers > 1 else ''} at a time, {each} thread{'s' if each > 1 else ''} each ({why})"
+    return Resources(workers, {label: threads or alone for label, alone in share.items()}, tuple(devices), words)
+
+
+def _memory_of(stages: Iterable[Stage]) -> float:
+    """GiB that a notebook of the batch takes, by the records of earlier runs."""
+    records = [read_record(folder) for folder in {stage.folder for stage in stages}]
+    return max((entry["peak_memory_gb"] for record in records for entry in record.get("stages", {}).values()), default=MEMORY)
+
+
+@contextmanager
+def local_cluster(resources: Resources) -> Iterator[Client]:
+    """A client of a Dask cluster inside this process: a worker for each notebook that runs side by side."""
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what fails is told at the end
+    here = "127.0.0.1:0"
+    with (
+        # A worker takes one task and no second in advance, so that none waits behind a long one.
+        dask.config.set({"distributed.scheduler.worker-saturation": 1.0}),
+        LocalCluster(
+            n_workers=resources.workers, threads_per_worker=1, processes=False, memory_limit=0, dashboard_address=here,
+            worker_dashboard_address=here,
+        ) as cluster,
+        Client(cluster) as client,
+    ):  # fmt: skip
+        yield client
+
+
+@contextmanager
+def users_cluster(address: str) -> Iterator[Client]:
+    """A client of the cluster whose scheduler listens at `address`.
+
+    Raises:
+        BatchError: nobody answers there, or no worker is there within a minute.
+    """
+    try:
+        client = Client(address, timeout=TIMEOUT)
+    except (OSError, ValueError) as error:
+        raise BatchError(f"--scheduler: no Dask scheduler answers at {address} ({error}).") from error
+    with client:
+        yield client
+
+
+def run_stage(
+    stage: Stage, needed: tuple[str, ...], batch: str, rerun_stale: bool, resources: Resources, *_: object
+) -> dict[str, Any]:
+    """On a worker: run a stage, unless it is done; what became of it.
+
+    Args:
+        stage: which.
+        needed: outputs that other stages will want.
+        batch: the topic of its events, and under which `stop` knows it.
+        rerun_stale: run what other code of the library made.
+        resources: threads and GPUs.
+        _: results of the stages before it, which Dask waits for.
+
+    Raises:
+        StageError: it failed, or was stopped.
+    """
+    worker = get_worker()
+    if not stage.root.is_dir():
+        sentence = (
+            f"{stage.label} failed: its worker does not see the project. A cluster needs it at the same path on every machine."
+        )
+        raise StageError(stage.label, sentence)
+    try:
+        state = state_of(stage, needed)
+        if not state.runs(rerun_stale):
+            return _outcome(stage, state)
+        tell = lambda why: worker.log_event(batch, {"label": stage.label, "why": why})  # noqa: E731
+        with holding(stage.folder, lambda who: tell(f"waits for {who}"), lambda: is_stopped(batch)) as handle:
+            state = state_of(stage, needed)
+            if not state.runs(rerun_stale):  # another process did it meanwhile
+                return _outcome(stage, state)
+            if is_stopped(batch):
+                raise InterruptedError
+            tell(state.why)
+            began = time.time()
+            execute(stage, _environment(worker, stage.label, resources), batch, handle)
+            return _outcome(stage, state) | {"state": "ran", "seconds": round(time.time() - began, 1), "worker": str(worker.name)}
+    except InterruptedError:
+        raise StageError(stage.label, f"{stage.label} was stopped.", stopped=True) from None
+    except StageError:
+        raise
+    except (ValueError, OSError) as error:
+        raise StageError(stage.label, f"{stage.label} failed. {error}") from error
+
+
+def run_all(
+    client: Client,
+    stages: list[Stage],
+    needed: Mapping[str, tuple[str, ...]],
+    batch: str,
+    rerun_stale: bool,
+    resources: Resources,
+    told: Callable[[Mapping[str, Any]], None],
+) -> bool:
+    """Run the graph to its end; whether it was stopped by hand before.
+
+    Args:
+        client: of the cluster.
+        stages: each behind those it waits for.
+        needed: by label, outputs that other stages will want of it.
+        batch: a name that no other batch of the cluster has.
+        rerun_stale: run what other code of the library made.
+        resources: of each notebook.
+        told: is called with what becomes of every stage, in the order in which it does.
+    """  # fmt: skip
+    client.subscribe_topic(batch, lambda event: told(event[1]))
+    futures: dict[str, Future[Any]] = {}
+    for stage in stages:
+        futures[stage.label] = client.submit(
+            run_stage, stage, needed[stage.label], batch, rerun_stale, resources, *(futures[label] for label in stage.after),
+            key=f"{batch}/{stage.label}", pure=False,
+        )  # fmt: skip
+    left = {future.key: stage for stage, future in zip(stages, futures.values(), strict=True)}
+    stopped = False
+    while left:
+        try:
+            for future in as_completed([futures[stage.label] for stage in left.values()]):
+                stage = left[future.key]
+                told(_result(stage, future, [label for label in stage.after if futures[label].status != "finished"]))
+                del left[future.key]
+        except KeyboardInterrupt:
+            if stopped:
+                raise
+            stopped = True
+            client.run(stop, batch)
+    return stopped
+
+
+def _result(stage: Stage, future: Future[Any], failed_before: Iterable[str]) -> dict[str, Any]:
+    if future.status == "finished":
+        return future.result()
+    error = future.exception() if future.status == "error" else None
+    found = {"label": stage.label, "state": "failed"}
+    if isinstance(error, StageError) and error.stopped:
+        return found | {"state": "stopped", "why": "stopped by hand"}
+    if before := list(failed_before):
+        return found | {"state": "blocked", "why": f"waits for {', '.join(before)}"}
+    if isinstance(error, StageError):
+        return found | {"why": str(error)}
+    said = f"{type(error).__name__}, {error}" if error else "the connection to the scheduler was lost"
+    return found | {"why": f"{stage.label} failed: {said}"}
+
+
+def _outcome(stage: Stage, state: State) -> dict[str, Any]:
+    return {"label": stage.label, "state": state.word, "why": state.why, "seconds": state.seconds}
+
+
+def _environment(worker: Any, label: str, resources: Resources) -> dict[str, str]:
+    """Of a kernel on this worker: its threads, and its GPU."""
+    threads = str(resources.threads.get(label) or max(1, CPU_COUNT // worker.state.nthreads))
+    found = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+    return found | ({"CUDA_VISIBLE_DEVICES": resources.devices[int(worker.name)]} if resources.devices else {})
+
+
+def _gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES counts them, found without torch."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name.strip() not in ("", "-1")]
+    try:
+        listed = subprocess.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], capture_output=True, text=True)
+    except OSError:
+        return []
+    return listed.stdout.split() if listed.returncode == 0 else []

@@ -1,0 +1,379 @@
+"""Tests of running the graph: side by side, killed, stopped, failing, on this machine's own cluster and on a user's."""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+from small_projects import make_project, write_batch, write_notebook
+from soak import batch, done_in, same_rows, soak
+
+from centroidlib.batch import cluster, execution, plan
+from centroidlib.batch.__main__ import main
+from centroidlib.runs import read_record
+
+RUN = 'from centroidlib.runs import Run\nrun = Run("{0}", globals())'
+LOG = 'import os, time\ntold = open("log.txt", "a", buffering=1)\n'
+BODIES = {
+    "01_first": (
+        'batch = "manual"  # folder',
+        RUN.format("01_first"),
+        '(run.folder / "first.txt").write_text("1")\nrun.finish("first.txt")',
+    ),
+    "02_run": (
+        'batch = "manual"  # folder\narm = "a"  # arm\nseed = 0  # seed\nlambda_ = 0.0  # weight\nseconds = 0.0  # to work\nfails = ""  # how',
+        RUN.format("02_run") + '\nrun.input("01_first/first.txt")',
+        LOG + 'name = f"{arm} {seed}"\ntold.write(f"begin {name} {os.getpid()}\\n")',
+        'if fails == str(seed):\n    raise ValueError("it failed")\n'
+        "try:\n    time.sleep(seconds)\nexcept KeyboardInterrupt:\n"
+        '    told.write(f"saved {name} {os.getpid()}\\n")\n    raise',
+        '(run.folder / "run.txt").write_text(f"{lambda_ + seed}")\n'
+        '(run.folder / "threads.txt").write_text(os.environ["OMP_NUM_THREADS"])\n'
+        'run.finish("run.txt")\ntold.write(f"end {name} {os.getpid()}\\n")',
+    ),
+    "03_last": (
+        'batch = "manual"  # folder\nruns = ""  # run folders',
+        RUN.format("03_last"),
+        "values = [f\"{name},{run.input(name + '/run.txt').read_text()}\" for name in runs.split()]\n"
+        '(run.batch / "runs.csv").write_text("\\n".join(["run,value", *values]) + "\\n")\nrun.finish()',
+    ),
+}
+SWEEP = {
+    "notebooks": list(BODIES),
+    "arms": {"baseline": {"lambda_": 0}, "centroid": {"lambda_": 40}},
+    "seeds": [0, 1, 2],
+}
+
+
+@pytest.fixture
+def project(tmp_path):
+    root = make_project(tmp_path).resolve()
+    for name, cells in BODIES.items():
+        write_notebook(root / "notebooks" / f"{name}.ipynb", *cells)
+    return root
+
+
+def log_of(root, word):
+    path = root / "log.txt"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return [line.split()[1:3] for line in lines if line.split()[0] == word]
+
+
+def wait_until(true, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.05)
+
+
+def rows_of(root, name="small"):
+    return pd.read_csv(root / "results" / name / "runs.csv")
+
+
+# What fails, and what does not.
+
+
+def test_a_failed_run_stops_neither_its_siblings_nor_itself_from_running_again(project, capsys):
+    file = write_batch(project, SWEEP | {"arms": {"baseline": {}, "centroid": {"fails": "1"}}, "seeds": [0, 1]})
+    assert main([str(file)]) == 1
+    streams = capsys.readouterr()
+    assert streams.err.splitlines() == [
+        "",
+        "centroid_seed1/02_run failed. ValueError: it failed",
+        "Its executed notebook: results/small/centroid_seed1/02_run.failed.ipynb",
+        "1 of 6 stages failed; 4 are done, and are kept.",
+        "Not run because of it: 03_last.",
+    ]
+    assert re.search(r"^03_last: blocked, waits for centroid_seed1/02_run$", streams.out, re.M)
+    manifest = json.loads((project / "results" / "small" / "manifest.json").read_text())
+    states = {label: stage["state"] for label, stage in manifest["stages"].items()}
+    assert states.pop("centroid_seed1/02_run") == "failed"
+    assert states.pop("03_last") == "blocked"
+    assert set(states.values()) == {"ran"}
+
+    assert main([str(file), "--status"]) == 0
+    assert re.search(r"^centroid_seed1/02_run +failed +failed before$", capsys.readouterr().out, re.M)
+    write_batch(project, SWEEP | {"arms": {"baseline": {}, "centroid": {"fails": "never"}}, "seeds": [0, 1]})
+    (project / "log.txt").unlink()
+    assert main([str(file)]) == 0
+    assert sorted(log_of(project, "end")) == [["centroid", "0"], ["centroid", "1"]]  # their parameter changed
+    assert len(rows_of(project)) == 4
+
+
+def test_a_batch_says_what_it_was_run_with(project, capsys):
+    file = write_batch(project, SWEEP | {"seeds": [3]})
+    assert main([str(file), "--set", "seconds=0.1", "--workers", "2", "--threads", "3"]) == 0
+    assert "4 stages, 4 to run; 2 notebooks at a time, 3 threads each (as asked for)" in capsys.readouterr().out
+    folder = project / "results" / "small"
+    assert (folder / "baseline_seed3" / "threads.txt").read_text() == "3"
+    text = (folder / "manifest.json").read_text()
+    manifest = json.loads(text)
+    assert manifest["settings"] == ["seconds=0.1"]
+    assert manifest["file"]["name"] == "small.yml"
+    assert set(manifest) == {
+        *("file", "settings", "began", "ended", "resources", "machine", "code", "library", "python", "packages", "stages"),
+    }
+    stage = manifest["stages"]["baseline_seed3/02_run"]
+    assert stage["notebook"] == "results/small/baseline_seed3/02_run.ipynb"
+    assert (stage["state"], stage["why"]) == ("ran", "never ran")
+    assert stage["seconds"] > 0.1
+    assert str(project) not in text
+    record = read_record(folder / "baseline_seed3")["stages"]["02_run"]
+    assert list(record["inputs"]) == ["01_first/first.txt"]
+    assert list(record["outputs"]) == ["run.txt"]
+    assert record["made_with"]["packages"]["distributed"]
+
+
+def test_other_seeds_join_what_is_done(project):
+    file = write_batch(project, SWEEP | {"seeds": [0]})
+    assert main([str(file)]) == 0
+    assert main([str(file), "--set", "seed=1"]) == 0
+    assert list(rows_of(project)["run"]) == ["baseline_seed0", "centroid_seed0", "baseline_seed1", "centroid_seed1"]
+    assert len(log_of(project, "end")) == 4
+    manifest = json.loads((project / "results" / "small" / "manifest.json").read_text())
+    assert {"baseline_seed0/02_run", "baseline_seed1/02_run"} <= set(manifest["stages"])
+    assert main([str(file)]) == 0
+    assert len(rows_of(project)) == 4
+
+
+def test_a_damaged_manifest_is_refused_in_a_sentence(project, capsys):
+    file = write_batch(project, SWEEP | {"notebooks": ["01_first"], "arms": None})
+    (project / "results" / "small").mkdir(parents=True)
+    (project / "results" / "small" / "manifest.json").write_text("{")
+    assert main([str(file)]) == 1
+    assert capsys.readouterr().err == "small/manifest.json is damaged: delete it, it is made anew.\n"
+
+
+# Stopped, killed, and started again.
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_batch_that_is_stopped_lets_its_notebooks_save(project, name):
+    file = write_batch(project, SWEEP | {"parameters": {"seconds": 60.0}})
+    process = batch(project, file, "--workers", "2")
+    wait_until(lambda: len(log_of(project, "begin")) == 2)
+    process.send_signal(getattr(signal, name))
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, out
+    assert len(log_of(project, "saved")) == 2
+    assert not log_of(project, "end")
+    assert "Stopped: what is done is kept, and training continues from its checkpoint when the batch is run again." in out
+    assert not list(project.glob("results/**/*.failed.ipynb"))
+    assert not list(project.glob("results/**/.*.part*"))
+    assert main([str(file), "--set", "seconds=0.0"]) == 0
+    assert len(rows_of(project)) == 6
+
+
+def test_a_batch_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(project):
+    settings = ("--set", "seconds=0.3")
+    undisturbed = write_batch(project, SWEEP, "undisturbed.yml")
+    began = time.monotonic()
+    assert batch(project, undisturbed, *settings).communicate()[0]
+    longest = time.monotonic() - began
+    killed = write_batch(project, SWEEP, "killed.yml")
+    seen = soak(project, killed, project / "results" / "killed", 10, longest / 2, random.Random(1), *settings)
+    assert any(0 < one["done"] < 8 for one in seen), seen
+    assert same_rows(*(project / "results" / name / "runs.csv" for name in ("undisturbed", "killed")))
+    assert len(done_in(project / "results" / "killed")) == 8
+
+
+def test_two_commands_at_once_do_every_stage_once(project):
+    file = write_batch(project, SWEEP | {"parameters": {"seconds": 0.5}})
+    processes = [batch(project, file) for _ in range(2)]
+    outs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outs
+    assert sorted(log_of(project, "end")) == sorted([arm, str(seed)] for arm in SWEEP["arms"] for seed in SWEEP["seeds"])
+    assert any("waits for process" in out for out in outs)
+
+
+def run_quietly(*command, **options):
+    return subprocess.Popen([sys.executable, "-m", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+
+
+def test_a_users_cluster_runs_the_batch_though_one_of_its_workers_is_killed(project, tmp_path_factory):
+    """A scheduler and two workers in processes of their own; the killed one leaves a kernel behind."""
+    place = tmp_path_factory.mktemp("dask")
+    address_file = place / "scheduler.json"
+    scheduler = run_quietly("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0",
+                            "--scheduler-file", str(address_file), cwd=place)  # fmt: skip
+    workers = []
+    try:
+        wait_until(address_file.is_file)
+        address = json.loads(address_file.read_text())["address"]
+        workers = [
+            run_quietly("distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny", "--name", f"w{n}", "--host", "127.0.0.1",
+                        "--dashboard-address", "127.0.0.1:0", cwd=place)
+            for n in range(2)
+        ]  # fmt: skip
+        file = write_batch(project, SWEEP | {"parameters": {"seconds": 3.0}})
+        process = batch(project, file, "--scheduler", address, "--threads", "1")
+        wait_until(lambda: len(log_of(project, "begin")) >= 2)
+        victim = workers[0]
+        victim.kill()
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, out
+    finally:
+        for one in [*workers, scheduler]:
+            one.kill()
+            one.wait()
+    assert f"on the cluster at {address}" in out
+    assert len(rows_of(project)) == 6
+    begun, ended = log_of(project, "begin"), log_of(project, "end")
+    assert sorted(ended) == sorted([arm, str(seed)] for arm in SWEEP["arms"] for seed in SWEEP["seeds"])
+    assert len(begun) == 7  # what the killed worker had begun, its successor began again, and only that
+    manifest = json.loads((project / "results" / "small" / "manifest.json").read_text())
+    assert manifest["stages"]["03_last"]["worker"] == "w1"
+
+
+def test_nobody_at_the_schedulers_address_is_said(project, capsys, monkeypatch):
+    monkeypatch.setattr(cluster, "TIMEOUT", 0.5)
+    assert main([str(write_batch(project, SWEEP)), "--scheduler", "tcp://127.0.0.1:1"]) == 2
+    assert re.match(r"--scheduler: no Dask scheduler answers at tcp://127.0.0.1:1", capsys.readouterr().err)
+
+
+# What the notebooks share of this machine.
+
+
+def shared(project, monkeypatch, cores=8, free=100.0, gpus=(), batch=SWEEP, **asked):
+    monkeypatch.setattr(cluster, "CPU_COUNT", cores)
+    monkeypatch.setattr(cluster, "MEMORY_LIMIT", free * 2**30)
+    monkeypatch.setattr(cluster.psutil, "virtual_memory", lambda: type("", (), {"available": 2**50}))
+    monkeypatch.setattr(cluster, "_gpus", lambda: list(gpus))
+    return cluster.share_out(plan(write_batch(project, batch), {}), asked.get("workers"), asked.get("threads"))
+
+
+def test_as_many_notebooks_run_side_by_side_as_cores_and_memory_allow_and_there_are_runs(project, monkeypatch):
+    assert [shared(project, monkeypatch, cores=n).workers for n in (1, 4, 8)] == [1, 4, 6]
+    assert [shared(project, monkeypatch, free=gib).workers for gib in (1.0, 6.5, 100.0)] == [1, 2, 6]
+    found = shared(project, monkeypatch, cores=9, free=9.0)
+    assert found.why == "3 notebooks at a time, 3 threads each (9 cores, 9.0 GiB free, 3.0 GiB each, 6 independent runs)"
+    assert found.threads == {"01_first": 9, "03_last": 9} | {
+        f"{a}_seed{s}/02_run": 3 for a in SWEEP["arms"] for s in SWEEP["seeds"]
+    }
+
+
+def test_what_a_notebook_took_before_says_how_much_it_needs(project, monkeypatch):
+    folder = project / "results" / "small" / "baseline_seed0"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"stages": {"02_run": {"peak_memory_gb": 4.0}}}))
+    assert shared(project, monkeypatch, free=9.0).workers == 2
+
+
+def test_a_gpu_has_one_notebook(project, monkeypatch):
+    found = shared(project, monkeypatch, gpus=("0", "3"))
+    assert (found.workers, found.devices) == (2, ("0", "3"))
+    assert "2 GPUs, 6 independent runs" in found.why
+    worker = type("", (), {"name": 1})
+    assert cluster._environment(worker, "01_first", found)["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+def test_what_is_asked_for_is_given(project, monkeypatch):
+    found = shared(project, monkeypatch, workers=5, threads=2)
+    assert (found.workers, set(found.threads.values())) == (5, {2})
+    assert found.why == "5 notebooks at a time, 2 threads each (as asked for)"
+
+
+def test_gpus_are_those_that_the_process_may_use(monkeypatch):
+    for said, found in (("2,5", ["2", "5"]), ("", []), ("-1", []), ("GPU-abc", ["GPU-abc"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
+        assert cluster._gpus() == found
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert cluster._gpus() == []
+
+
+@pytest.mark.parametrize("option", [("--workers", "0"), ("--threads", "-1"), ("--workers", "x")])
+def test_workers_and_threads_are_counts(project, option, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([str(write_batch(project, SWEEP)), *option])
+    assert ended.value.code == 2
+
+
+# papermill's known traps.
+
+
+def only_first(project, *cells):
+    write_notebook(project / "notebooks" / "01_first.ipynb", BODIES["01_first"][0], RUN.format("01_first"), *cells)
+    return write_batch(project, {"notebooks": ["01_first"]})
+
+
+def test_a_kernel_that_does_not_start_is_started_again(project, monkeypatch, capsys):
+    """Only its start: the cells run once."""
+    starts = []
+    start = execution.PapermillNotebookClient.start_new_kernel
+    file = only_first(project, 'open("count.txt", "a").write("x")\nrun.finish()')
+
+    def races(self, **options):
+        starts.append(1)
+        if len(starts) < working:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        start(self, **options)
+
+    monkeypatch.setattr(execution.PapermillNotebookClient, "start_new_kernel", races)
+    working = execution.KERNEL_STARTS
+    assert main([str(file)]) == 0
+    assert len(starts) == execution.KERNEL_STARTS
+    assert (project / "count.txt").read_text() == "x"
+
+    starts.clear()
+    working = execution.KERNEL_STARTS + 1
+    (project / "results" / "small" / "01_first" / "run.json").unlink()
+    assert main([str(file)]) == 1
+    assert len(starts) == execution.KERNEL_STARTS
+    assert "01_first failed: its kernel died or did not start (Kernel died before" in capsys.readouterr().err
+
+
+def test_a_kernel_that_dies_in_a_cell_is_not_started_again(project):
+    file = only_first(project, 'import os\nopen("count.txt", "a").write("x")\nos.kill(os.getpid(), 9)')
+    assert main([str(file)]) == 1
+    assert (project / "count.txt").read_text() == "x"
+
+
+def test_huge_outputs_arrive_whole(project):
+    lines, shown = 20_000, 3_000
+    cells = (
+        f'for i in range({lines}):\n    print("line", i)',
+        f"for i in range({shown}):\n    display(i)",
+        'print("x" * 20_000_000)',
+        "run.finish()",
+    )
+    assert main([str(only_first(project, *cells))]) == 0
+    notebook = json.loads((project / "results" / "small" / "01_first" / "01_first.ipynb").read_text())
+    printed, displayed, long, _ = [cell["outputs"] for cell in notebook["cells"][-4:]]
+    assert "".join("".join(output["text"]) for output in printed) == "".join(f"line {i}\n" for i in range(lines))
+    assert ["".join(output["data"]["text/plain"]) for output in displayed] == [str(i) for i in range(shown)]
+    assert sum(len(line) for output in long for line in output["text"]) == 20_000_001
+
+
+def test_outputs_and_failures_that_stood_in_the_source_are_gone(project):
+    file = only_first(project, "run.finish()")
+    path = project / "notebooks" / "01_first.ipynb"
+    notebook = json.loads(path.read_text())
+    for cell in notebook["cells"]:
+        cell["outputs"] = [{"output_type": "error", "ename": "Old", "evalue": "failure", "traceback": ["long ago"]}]
+        cell["metadata"]["papermill"] = {"exception": True, "status": "failed"}
+        cell["execution_count"] = 77
+    notebook["metadata"]["papermill"] = {"exception": True, "input_path": str(project)}
+    path.write_text(json.dumps(notebook))
+    assert main([str(file)]) == 0
+    text = (project / "results" / "small" / "01_first" / "01_first.ipynb").read_text()
+    assert "long ago" not in text
+    executed = json.loads(text)
+    assert [cell["execution_count"] for cell in executed["cells"]] == [1, 2, 3, 4]
+    assert not any(cell["metadata"]["papermill"]["exception"] for cell in executed["cells"])
+    assert executed["metadata"]["papermill"]["exception"] is None
+    assert str(project) not in text
+
+
+def test_no_file_stays_open_behind_a_stage(project):
+    file = write_batch(project, SWEEP)
+    main([str(file)])
+    before = len(os.listdir("/proc/self/fd"))
+    main([str(file), "--set", "seconds=0.01"])
+    assert len(os.listdir("/proc/self/fd")) - before < 7  # not one a stage
