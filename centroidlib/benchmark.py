@@ -2,12 +2,15 @@
 
 import copy
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
+import nbformat
 import numpy as np
 import torch
 from pytorch_fid import inception
@@ -157,3 +160,40 @@ def seeded_inception(torch_home: Path, seed: int = 0) -> Iterator[None]:
             torch.save(network.state_dict(), temporary)
     with patch.dict(os.environ, {"TORCH_HOME": str(torch_home)}):
         yield
+
+
+TRIVIAL = (
+    'batch = "manual"  # folder in results/\narm = "a"  # of the batch\nseed = 0  # of nothing',
+    'from centroidlib.runs import Run\n\nrun = Run("01_trivial", globals())',
+    '(run.folder / "seed.txt").write_text(str(seed))\nrun.finish("seed.txt")',
+)
+BARE = """import sys
+from papermill import execute_notebook
+for seed in range(int(sys.argv[1])):
+    parameters = {"batch": "bare", "seed": seed}
+    execute_notebook("notebooks/01_trivial.ipynb", "out.ipynb", parameters, kernel_name="python3", progress_bar=False)
+"""
+
+
+def trivial_project(folder: Path) -> None:
+    """A project whose one notebook does nothing but note that it ran; bare.py runs it so many times through papermill alone."""
+    (folder / "notebooks").mkdir(parents=True)
+    (folder / "pyproject.toml").touch()
+    (folder / "bare.py").write_text(BARE)
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    notebook.cells = [nbformat.v4.new_code_cell(source) for source in TRIVIAL]
+    notebook.cells[0].metadata["tags"] = ["parameters"]
+    nbformat.write(notebook, folder / "notebooks" / "01_trivial.ipynb")
+
+
+def seconds_of(*arguments: object, cwd: Path) -> float:
+    """Wall-clock seconds of `python ARGUMENTS`, its start and its imports included.
+
+    Raises:
+        RuntimeError: it failed; with what it said.
+    """
+    began = time.perf_counter()
+    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"python {' '.join(map(str, arguments))} failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return time.perf_counter() - began

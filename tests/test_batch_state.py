@@ -10,7 +10,7 @@ from small_projects import BODIES, make_project, write_batch, write_notebook
 from centroidlib import runs
 from centroidlib.batch import BatchError, plan, state
 from centroidlib.batch.__main__ import main
-from centroidlib.batch.state import check_paths, state_of, what_runs, with_what_follows
+from centroidlib.batch.state import check_paths, look_again, state_of, what_runs, with_what_follows
 from centroidlib.runs import Run, folder_name, read_record, write_record
 
 LABELS = ["01_first", "baseline_seed0/02_run", "centroid_seed0/02_run", "03_last"]
@@ -31,6 +31,7 @@ def project(tmp_path, monkeypatch):
 
 
 def planned(root, settings=None):
+    look_again()
     return plan(root / "notebooks" / "small.yml", {"source": "./faces.zip"} | (settings or {}))
 
 

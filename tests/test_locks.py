@@ -116,6 +116,6 @@ def test_taking_the_lock_clears_what_a_killed_process_left(tmp_path):
     killed = "import os, sys; from centroidlib._files import replacing; replacing(sys.argv[1]).__enter__(); os._exit(1)"
     for name in ("samples/a.png", "b.ipynb"):
         subprocess.run([sys.executable, "-c", killed, str(tmp_path / name)], check=False)
-    assert len([path for path in tmp_path.rglob("*.part.*")]) == 2
+    assert len(list(tmp_path.rglob("*.part.*"))) == 2
     os.close(take_lock(tmp_path))
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [".lock"]

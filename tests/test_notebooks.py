@@ -14,8 +14,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from centroidlib.batch import is_done, plan
+from centroidlib.batch import plan
 from centroidlib.batch.__main__ import main
+from centroidlib.batch.state import state_of
 from centroidlib.runs import read_record
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +69,7 @@ def metrics_of(folder):
 
 def test_the_batch_ends_with_the_table_and_where_things_lie(executed):
     out = executed[0].stdout
-    assert len(re.findall(r"^\[\d/8\] \S+: \d+ s$", out, re.M)) == 8
+    assert len(re.findall(r"^\[\d/8\] \S+: \d+ s(?:, [\d:]+ left)?$", out, re.M)) == 8
     table = out.index("ours: baseline")
     assert out.index("paper: DCGAN") < table < out.index("ours: centroid") < out.index("results/quick/:")
     assert said(executed[0]) == ""
@@ -175,8 +176,8 @@ def test_records_say_what_was_run(executed):
 
 def test_nothing_is_left_to_do_and_a_changed_parameter_is(executed, project):
     file = project.root / "notebooks" / "batches" / "quick.yml"
-    assert all(is_done(stage) for stage in plan(file, TINY))
-    again = [stage.label for stage in plan(file, TINY | {"points": 31}) if not is_done(stage)]
+    assert {state_of(stage).word for stage in plan(file, TINY)} == {"done"}
+    again = [stage.label for stage in plan(file, TINY | {"points": 31}) if state_of(stage).word != "done"]
     assert again == [f"{run}/04_visualize" for run in RUNS]
 
 
@@ -227,14 +228,18 @@ def test_the_benchmark_writes_its_ratios(project):
         "network_weights=seeded",
         "step_images=4",
         "step_width=4",
+        "trivial_runs=2",
+        "bare_runs=2",
+        "sweep=False",
     ]
     done = project.python("centroidlib.batch", "notebooks/batches/benchmark.yml", "--set", *settings)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = project.root / "results" / "benchmark"
     ratios = pd.read_csv(folder / "ratios.csv")
     assert list(ratios) == ["work", "ours_seconds", "reference_seconds", "ratio", "reference", "machine", "precision"]
-    assert [work.split()[0] for work in ratios["work"]][-2:] == ["distance", "files"]
-    assert set(ratios["work"].str.split().str[0]) == {"step", "what", "DCGAN", "centroid", "inception", "distance", "files"}
+    assert list(ratios["work"])[-2:] == ["batch of one trivial notebook", "a run of 2 trivial ones"]
+    kinds = {"step", "what", "DCGAN", "centroid", "inception", "distance", "files", "batch", "a"}
+    assert set(ratios["work"].str.split().str[0]) == kinds
     steps = ratios[ratios["reference"] == "literal Algorithm 1"]
     assert steps["reference_seconds"].nunique() == 3  # without the loss, with it, and what it adds
     assert ratios["ratio"].tolist() == pytest.approx((ratios["reference_seconds"] / ratios["ours_seconds"]).tolist(), rel=0.02)
@@ -244,9 +249,12 @@ def test_the_benchmark_writes_its_ratios(project):
 def test_bad_input_ends_the_batch_in_a_sentence_before_any_training(project, cache, capsys):
     file = project.root / "notebooks" / "batches" / "bad.yml"
     shutil.copy(file.with_stem("quick"), file)
-    assert main([str(file), "--set", "count=40", "source=no/such/folder"]) == 1
+    assert main([str(file), "--set", "count=40", "source=no/such/folder"]) == 2
+    assert capsys.readouterr().err == "--set: source is 'no/such/folder', and there is no such file or folder.\n"
+    assert not (project.root / "results" / "bad").exists()
+    assert main([str(file), "--set", "count=40", "source=nowhere"]) == 1
     sentences = capsys.readouterr().err
-    assert "\nFileNotFoundError: There is no folder or zip no/such/folder" in sentences
+    assert "\n01_centroid failed. FileNotFoundError: There is no folder or zip nowhere, nor a data set of that name" in sentences
     assert "Traceback (most recent call last)" not in sentences
     files = {path.relative_to(project.root / "results" / "bad").as_posix() for path in project.root.glob("results/bad/*/*")}
-    assert files <= {"01_centroid/01_centroid.failed.ipynb", "01_centroid/.lock"}
+    assert files == {"01_centroid/01_centroid.failed.ipynb", "01_centroid/.lock"}

@@ -11,12 +11,13 @@ from centroidlib.batch.notebooks import BatchError
 from centroidlib.batch.planning import Stage, plan
 from centroidlib.batch.reading import read_settings
 from centroidlib.batch.report import DONE, Progress, failures, manifest_of, status, summary, write_manifest
-from centroidlib.batch.state import check_paths, state_of, what_runs, with_what_follows
+from centroidlib.batch.state import check_paths, look_again, state_of, what_runs, with_what_follows
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 when every stage is done, 1 when one failed, 2 when the batch is wrong, 130 when it was stopped."""
     chosen = _parser().parse_args(arguments)
+    look_again()
     try:
         stages = plan(chosen.file, read_settings(chosen.settings), lambda stage: not state_of(stage).runs(chosen.rerun_stale))
         if chosen.dry_run:

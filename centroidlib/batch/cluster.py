@@ -20,10 +20,11 @@ from centroidlib._locks import holding
 from centroidlib.batch.execution import StageError, execute, is_stopped, stop
 from centroidlib.batch.notebooks import BatchError
 from centroidlib.batch.planning import Stage
-from centroidlib.batch.state import State, state_of
+from centroidlib.batch.state import State, look_again, state_of
 from centroidlib.runs import read_record
 
 MEMORY = 3.0  # GiB that a notebook takes, where no record says
+PREFIX = "notebook"  # of the tasks' keys, by which Dask tells what they are like
 TIMEOUT = 30.0  # seconds in which a scheduler must answer
 
 
@@ -130,12 +131,14 @@ def run_stage(
             f"{stage.label} failed: its worker does not see the project. A cluster needs it at the same path on every machine."
         )
         raise StageError(stage.label, sentence)
+    look_again()
     try:
         state = state_of(stage, needed)
         if not state.runs(rerun_stale):
             return _outcome(stage, state)
         tell = lambda why: worker.log_event(batch, {"label": stage.label, "why": why})  # noqa: E731
         with holding(stage.folder, lambda who: tell(f"waits for {who}"), lambda: is_stopped(batch)) as handle:
+            look_again()
             state = state_of(stage, needed)
             if not state.runs(rerun_stale):  # another process did it meanwhile
                 return _outcome(stage, state)
@@ -174,11 +177,12 @@ def run_all(
         told: is called with what becomes of every stage, in the order in which it does.
     """  # fmt: skip
     client.subscribe_topic(batch, lambda event: told(event[1]))
+    client.run_on_scheduler(_expect_long_tasks)
     futures: dict[str, Future[Any]] = {}
     for stage in stages:
         futures[stage.label] = client.submit(
             run_stage, stage, needed[stage.label], batch, rerun_stale, resources, *(futures[label] for label in stage.after),
-            key=f"{batch}/{stage.label}", pure=False,
+            key=f"{PREFIX}-0-{batch}/{stage.label}", pure=False,
         )  # fmt: skip
     left = {future.key: stage for stage, future in zip(stages, futures.values(), strict=True)}
     stopped = False
@@ -186,7 +190,11 @@ def run_all(
         try:
             for future in as_completed([futures[stage.label] for stage in left.values()]):
                 stage = left[future.key]
-                told(_result(stage, future, [label for label in stage.after if futures[label].status != "finished"]))
+                told(
+                    _result(
+                        stage, future, [label for label in stage.after if futures[label].status in ("error", "cancelled", "lost")]
+                    )
+                )
                 del left[future.key]
         except KeyboardInterrupt:
             if stopped:
@@ -196,6 +204,12 @@ def run_all(
     return stopped
 
 
+def _expect_long_tasks() -> None:
+    """Let the scheduler know that these tasks are long: else all go to the worker that holds what they waited for."""
+    known = dask.config.get("distributed.scheduler.default-task-durations")
+    dask.config.set({"distributed.scheduler.default-task-durations": {**known, PREFIX: "1h"}})
+
+
 def _result(stage: Stage, future: Future[Any], failed_before: Iterable[str]) -> dict[str, Any]:
     if future.status == "finished":
         return future.result()
@@ -203,8 +217,9 @@ def _result(stage: Stage, future: Future[Any], failed_before: Iterable[str]) -> 
     found = {"label": stage.label, "state": "failed"}
     if isinstance(error, StageError) and error.stopped:
         return found | {"state": "stopped", "why": "stopped by hand"}
-    if before := list(failed_before):
-        return found | {"state": "blocked", "why": f"waits for {', '.join(before)}"}
+    others = [error.label] if isinstance(error, StageError) and error.label != stage.label else list(failed_before)
+    if others:
+        return found | {"state": "blocked", "why": f"waits for {', '.join(others)}"}
     if isinstance(error, StageError):
         return found | {"why": str(error)}
     said = f"{type(error).__name__}, {error}" if error else "the connection to the scheduler was lost"

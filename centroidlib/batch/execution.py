@@ -89,8 +89,8 @@ def execute(stage: Stage, environment: Mapping[str, str], batch: str, handle: in
             _clean(temporary, stage.root)
     except (PapermillExecutionError, RuntimeError, NoSuchKernel) as error:
         if batch in _stopped:
-            raise StageError(stage.label, f"{stage.label} was stopped.", stopped=True) from error
-        raise StageError(stage.label, _sentence(stage, error, failed)) from error
+            raise StageError(stage.label, f"{stage.label} was stopped.", stopped=True) from None
+        raise StageError(stage.label, _sentence(stage, error, failed)) from None
     failed.unlink(missing_ok=True)
     record = read_record(stage.folder)
     noted = record.get("stages", {}).get(stage.name, {"notebook": None})
@@ -167,7 +167,9 @@ class _Engine(NBClientEngine):
         try:
             client.execute(**start)
         except RuntimeError as error:
-            raise error if client.began else _NotStartedError(str(error)) from error
+            if client.began:
+                raise
+            raise _NotStartedError(str(error)) from error
         finally:
             clients.remove(client)
             loop.close()

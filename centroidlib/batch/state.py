@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from centroidlib._files import sha256, source_digest
@@ -67,7 +66,7 @@ def _changes(stage: Stage, record: Mapping[str, Any]) -> Iterable[str]:
             yield f"{name} was {before.get(name, 'not there')!r}, is {now.get(name, 'not there')!r}"
     for source, digest in sources.items():
         path = source_path(source, stage.root)
-        if path and source in now.values() and source_digest(path) != digest:
+        if path and source in now.values() and _digest_of_source(path) != digest:
             yield f"{source} holds other images"
     if record["notebook"] != stage.notebook.digest:
         yield "the notebook's code changed"
@@ -84,7 +83,7 @@ def _same_source(stage: Stage, digest: str | None, value: Scalar | None) -> bool
     if digest is None or not isinstance(value, str):
         return False
     path = source_path(value, stage.root)
-    return source_digest(path) == digest if path else "/" in value
+    return _digest_of_source(path) == digest if path else "/" in value
 
 
 def what_runs(stages: Iterable[Stage], rerun_stale: bool) -> dict[str, tuple[State, tuple[str, ...]]]:
@@ -139,12 +138,11 @@ def check_paths(stages: Iterable[Stage]) -> None:
                 raise BatchError(f"{stage.origins[name]}: {name} is {value!r}, and there is no such file or folder.")
 
 
-@cache
-def _digest_at(path: Path, size: int, changed: int) -> str:
-    return sha256(path)
+_digest_of_source = cache(source_digest)
+_digest = cache(sha256)
 
 
-def _digest(path: Path) -> str:
-    """SHA-256 of a file that is read once however many stages had it as an input."""
-    found = path.stat()
-    return _digest_at(path, found.st_size, found.st_mtime_ns)
+def look_again() -> None:
+    """Forget the hashes of files that this process has read: they may have changed since."""
+    _digest_of_source.cache_clear()
+    _digest.cache_clear()
