@@ -167,9 +167,9 @@ TRIVIAL = (
     'from centroidlib.runs import Run\n\nrun = Run("01_trivial", globals())',
     '(run.folder / "seed.txt").write_text(str(seed))\nrun.finish("seed.txt")',
 )
-BARE = """import sys
+BARE = """from sys import argv
 from papermill import execute_notebook
-for seed in range(int(sys.argv[1])):
+for seed in range(int(argv[1])):
     parameters = {"batch": "bare", "seed": seed}
     execute_notebook("notebooks/01_trivial.ipynb", "out.ipynb", parameters, kernel_name="python3", progress_bar=False)
 """

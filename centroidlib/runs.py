@@ -70,7 +70,8 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         lock(self.folder)
         self._made_with = versions()  # now: the code may change while the kernel runs
-        read_record(self.folder)  # a damaged one is known before any work
+        # Whether the stage was finished here before, and is now replaced; a damaged record is known before any work.
+        self.finished_before = stage in read_record(self.folder).get("stages", {})
         self._inputs: dict[str, str] = {}
         self._sources: dict[str, str] = {}
         self._began = time.perf_counter()

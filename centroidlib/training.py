@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -19,11 +20,11 @@ from centroidlib._files import replacing, track
 from centroidlib._locks import locked
 from centroidlib.algorithm import TrainingConfig, TrainingState, start, train_step
 from centroidlib.centroid import CentroidStats
-from centroidlib.checkpoints import load_checkpoint, save_checkpoint, save_generator
+from centroidlib.checkpoints import History, load_checkpoint, save_checkpoint, save_generator
 from centroidlib.features import to_uint8
 from centroidlib.images import images_digest
 from centroidlib.machine import arithmetic, choose_precision
-from centroidlib.runs import peak_memory
+from centroidlib.runs import library_digest, peak_memory
 from centroidlib.streams import draw_batch, draw_latents, random_stream, to_device
 
 SAVE_EVERY = 600.0  # seconds at most between two checkpoints, however rarely samples are drawn
@@ -40,6 +41,7 @@ def train(
     history_every: int = 10,
     samples_every: int = 100,
     device: torch.device | str = "cpu",
+    begin_again: bool = False,
     show: Callable[[pd.DataFrame, Path], None] | None = None,
 ) -> pd.DataFrame:
     """Train for `config.steps` steps, continuing from the folder's checkpoint where there is one.
@@ -58,13 +60,15 @@ def train(
         history_every: steps between two rows of the history.
         samples_every: steps between two sample grids and checkpoints.
         device: where to train.
+        begin_again: this run takes the place of a finished one: a checkpoint of other parameters, or by other code of the
+            library, is set aside as `checkpoint.before.pt`.
         show: called with the history so far and the latest sample grid whenever one is drawn.
 
     Returns:
-        The history, one row in `history_every` steps; its `attrs` hold the precision and the number of threads.
+        The history, one row in `history_every` steps; its `attrs` hold precision, threads and library as the run began.
 
     Raises:
-        ValueError: images of another shape, or the checkpoint is of other parameters.
+        ValueError: images of another shape, or the checkpoint is of other parameters (without `begin_again`).
         RuntimeError: another process trains in the folder.
         FloatingPointError: a loss or gradient is not finite; the last good checkpoint stays.
         KeyboardInterrupt: stopped by hand; the step under way was finished and saved.
@@ -75,12 +79,12 @@ def train(
         raise ValueError(f"history_every and samples_every are steps, at least 1, not {history_every} and {samples_every}.")
     folder, device = Path(folder), torch.device(device)
     with locked(folder):
-        state = start(config, device)
         asked = {k: v for k, v in asdict(config).items() if k != "steps" and v != "auto"} | {"images": images_digest(images)}
         if config.lambda_ > 0 and stats is not None:
             asked |= {"phi": stats.fingerprint, "reference_distance": stats.reference_distance}
-        state.step, history, found = load_checkpoint(folder / "checkpoint.pt", state.parts(), config.steps, asked)
+        state, history, found = _continued(folder / "checkpoint.pt", config, device, asked, begin_again)
         here = {"precision": choose_precision(config.precision, device), "threads": torch.get_num_threads()}
+        here |= {"library": library_digest()}
         made_with = {name: found.get(name, value) for name, value in here.items()}
         config = replace(config, precision=made_with["precision"])
         stats = stats.to(device) if stats is not None else None
@@ -141,6 +145,22 @@ def _resident(images: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and images.nbytes < torch.cuda.mem_get_info(device)[0] // 2:
         return images.to(device)
     return images
+
+
+def _continued(
+    path: Path, config: TrainingConfig, device: torch.device, asked: dict[str, Any], begin_again: bool
+) -> tuple[TrainingState, History, dict[str, Any]]:
+    """State, history and parameters of the checkpoint at `path`, or of a new run."""
+    state = start(config, device)
+    try:
+        state.step, history, found = load_checkpoint(path, state.parts(), config.steps, asked)
+        if not (begin_again and state.step and found.get("library") != library_digest()):
+            return state, history, found
+    except ValueError:
+        if not begin_again:
+            raise
+    path.replace(path.with_name("checkpoint.before.pt"))
+    return start(config, device), [], {}
 
 
 def _row(

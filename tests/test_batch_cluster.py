@@ -215,7 +215,7 @@ def test_a_users_cluster_runs_the_batch_though_one_of_its_workers_is_killed(proj
         workers = [run_quietly(*one, name, place=place) for name in ("w0", "w1")]
         with Client(address) as client:
             client.wait_for_workers(2, timeout=60)
-        file = write_batch(project, SWEEP | {"parameters": {"seconds": 3.0}})
+        file = write_batch(project, SWEEP | {"parameters": {"seconds": 1.5}})
         process = batch(project, file, "--scheduler", address, "--threads", "1")
         wait_until(lambda: len(log_of(project, "begin")) >= 2)
         victim = workers[0]

@@ -109,6 +109,13 @@ def test_a_stage_adds_what_it_was_made_with(project):
     assert "packages" in made_with
 
 
+def test_a_run_knows_whether_its_stage_was_finished_before(project):
+    assert not Run("02_train", PARAMETERS).finished_before
+    Run("02_train", PARAMETERS).finish()
+    assert Run("02_train", PARAMETERS | {"steps": 9}).finished_before
+    assert not Run("03_evaluate", PARAMETERS).finished_before
+
+
 def test_stages_of_one_folder_share_its_record(project):
     for name in ("02_train", "03_evaluate"):
         Run(name, PARAMETERS).finish()

@@ -86,24 +86,22 @@ def _same_source(stage: Stage, digest: str | None, value: Scalar | None) -> bool
     return _digest_of_source(path) == digest if path else "/" in value
 
 
-def what_runs(stages: Iterable[Stage], rerun_stale: bool) -> dict[str, tuple[State, tuple[str, ...]]]:
+def what_runs(stages: list[Stage], rerun_stale: bool) -> dict[str, tuple[State, tuple[str, ...]]]:
     """By label, each stage's state and the outputs that others will need of it, as far as can be known before.
 
     What runs reads files that its code names, so a stage that made them runs again where they are not here. Whether a
     stage runs because another does is known only when that one has made other files than before.
     """
-    stages = list(stages)
-    above = {stage.label: _all_before(stage, {s.label: s for s in stages}) for stage in stages}
-    needed: dict[str, set[str]] = {stage.label: set() for stage in stages}
+    by_label = {stage.label: stage for stage in stages}
+    needed: dict[str, set[str]] = {label: set() for label in by_label}
     states: dict[str, State] = {}
-    for stage in reversed(stages):
+    for stage in reversed(by_label.values()):
         states[stage.label] = state_of(stage, sorted(needed[stage.label]))
         if states[stage.label].runs(rerun_stale):
-            code = stage.notebook.code
-            for other in above[stage.label]:
+            for other in _all_before(stage, by_label):
                 made = read_record(other.folder).get("stages", {}).get(other.name, {}).get("outputs", {})
-                needed[other.label] |= {name for name in made if name in code}
-    return {stage.label: (states[stage.label], tuple(sorted(needed[stage.label]))) for stage in stages}
+                needed[other.label] |= {name for name in made if name in stage.notebook.code}
+    return {label: (states[label], tuple(sorted(needed[label]))) for label in by_label}
 
 
 def with_what_follows(running: Iterable[Stage], stages: Iterable[Stage]) -> list[Stage]:
