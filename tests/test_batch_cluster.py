@@ -15,6 +15,7 @@ from distributed import Client
 from small_projects import make_project, write_batch, write_notebook
 from soak import batch, done_in, same_rows, soak
 
+from centroidlib._locks import take_lock
 from centroidlib.batch import cluster, execution, plan
 from centroidlib.batch.__main__ import main
 from centroidlib.runs import read_record
@@ -69,7 +70,7 @@ def log_of(root, word):
     return [line.split()[1:3] for line in lines if line.split()[0] == word]
 
 
-def wait_until(true, seconds=30.0):
+def wait_until(true, seconds=90.0):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it took too long"
@@ -163,7 +164,7 @@ def test_a_batch_that_is_stopped_lets_its_notebooks_save(project, name):
     process = batch(project, file, "--workers", "2")
     wait_until(lambda: len(log_of(project, "begin")) == 2)
     process.send_signal(getattr(signal, name))
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=50)
     assert process.returncode == 130, out
     assert len(log_of(project, "saved")) == 2
     assert not log_of(project, "end")
@@ -174,6 +175,23 @@ def test_a_batch_that_is_stopped_lets_its_notebooks_save(project, name):
     assert len(rows_of(project)) == 6
 
 
+def test_a_second_ctrl_c_stops_at_once_and_leaves_no_kernel(project):
+    body = BODIES["02_run"][0], *BODIES["02_run"][1:3], "import pathlib\nwhile True:\n    try:\n        time.sleep(60)\n"
+    deaf = body[3] + '    except KeyboardInterrupt:\n        told.write(f"deaf {name}\\n")'
+    write_notebook(project / "notebooks" / "02_run.ipynb", *body[:3], 'told.write(f"begin {name}\\n")\n' + deaf)
+    process = batch(project, write_batch(project, SWEEP | {"seeds": [0]}), "--workers", "2")
+    wait_until(lambda: len(log_of(project, "begin")) == 2)
+    for count in (1, 2):
+        process.send_signal(signal.SIGINT)
+        wait_until(lambda count=count: len(log_of(project, "deaf")) == 2 or count == 2)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, out
+    assert "waits for its notebooks to save what they can; Ctrl-C again stops at once" in out
+    handle = []
+    wait_until(lambda: handle.append(take_lock(project / "results" / "small" / "baseline_seed0")) or handle[-1] is not None)
+    os.close(handle[-1])
+
+
 def test_a_batch_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(project):
     settings = ("--set", "seconds=0.3")
     undisturbed = write_batch(project, SWEEP, "undisturbed.yml")
@@ -181,7 +199,7 @@ def test_a_batch_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(pro
     assert batch(project, undisturbed, *settings).communicate()[0]
     longest = time.monotonic() - began
     killed = write_batch(project, SWEEP, "killed.yml")
-    seen = soak(project, killed, project / "results" / "killed", 10, longest / 2, random.Random(1), *settings)
+    seen = soak(project, killed, project / "results" / "killed", 10, longest, random.Random(1), *settings)
     assert any(0 < one["done"] < 8 for one in seen), seen
     assert same_rows(*(project / "results" / name / "runs.csv" for name in ("undisturbed", "killed")))
     assert len(done_in(project / "results" / "killed")) == 8
@@ -273,7 +291,7 @@ def test_a_gpu_has_one_notebook(project, monkeypatch):
     assert (found.workers, found.devices) == (2, ("0", "3"))
     assert "2 GPUs, 6 independent runs" in found.why
     worker = type("", (), {"name": 1})
-    assert cluster._environment(worker, "01_first", found)["CUDA_VISIBLE_DEVICES"] == "3"
+    assert cluster._environment(worker, 2, found.devices)["CUDA_VISIBLE_DEVICES"] == "3"
 
 
 def test_what_is_asked_for_is_given(project, monkeypatch):

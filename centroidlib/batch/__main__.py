@@ -1,6 +1,7 @@
 """The command line: python -m centroidlib.batch FILE.yml [--set name=value ...]; --help says the rest."""
 
 import argparse
+import os
 import signal
 import sys
 import uuid
@@ -83,9 +84,12 @@ def _run(chosen: argparse.Namespace, stages: list[Stage], running: list[Stage], 
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's end of time is a Ctrl-C
     try:
         with clients as client:
-            stopped = cluster.run_all(
-                client, stages, needed, f"{folder.name}-{uuid.uuid4().hex[:8]}", chosen.rerun_stale, resources, told
-            )
+            batch = f"{folder.name}-{uuid.uuid4().hex[:8]}"
+            try:
+                stopped = cluster.run_all(client, stages, needed, batch, chosen.rerun_stale, resources, told)
+            except KeyboardInterrupt:
+                print("\nStopped at once.", flush=True)
+                os._exit(130)  # closing the cluster would wait for the notebooks; kernels end with the process they belong to
     finally:
         signal.signal(signal.SIGTERM, before)
         progress.close()

@@ -84,7 +84,7 @@ def local_cluster(resources: Resources) -> Iterator[Client]:
     here = "127.0.0.1:0"
     with (
         # A worker takes one task and no second in advance, so that none waits behind a long one.
-        dask.config.set({"distributed.scheduler.worker-saturation": 1.0}),
+        dask.config.set({"distributed.scheduler.worker-saturation": 1.0, "distributed.worker.profile.enabled": False}),
         LocalCluster(
             n_workers=resources.workers, threads_per_worker=1, processes=False, memory_limit=0, dashboard_address=here,
             worker_dashboard_address=here,
@@ -110,7 +110,7 @@ def users_cluster(address: str) -> Iterator[Client]:
 
 
 def run_stage(
-    stage: Stage, needed: tuple[str, ...], batch: str, rerun_stale: bool, resources: Resources, *_: object
+    stage: Stage, needed: tuple[str, ...], batch: str, rerun_stale: bool, threads: int, devices: tuple[str, ...], *_: object
 ) -> dict[str, Any]:
     """On a worker: run a stage, unless it is done; what became of it.
 
@@ -119,7 +119,8 @@ def run_stage(
         needed: outputs that other stages will want.
         batch: the topic of its events, and under which `stop` knows it.
         rerun_stale: run what other code of the library made.
-        resources: threads and GPUs.
+        threads: to compute with, 0 for the worker's share of its machine.
+        devices: the GPU of each worker, by the worker's number.
         _: results of the stages before it, which Dask waits for.
 
     Raises:
@@ -146,7 +147,7 @@ def run_stage(
                 raise InterruptedError
             tell(state.why)
             began = time.time()
-            execute(stage, _environment(worker, stage.label, resources), batch, handle)
+            execute(stage, _environment(worker, threads, devices), batch, handle)
             return _outcome(stage, state) | {"state": "ran", "seconds": round(time.time() - began, 1), "worker": str(worker.name)}
     except InterruptedError:
         raise StageError(stage.label, f"{stage.label} was stopped.", stopped=True) from None
@@ -181,8 +182,8 @@ def run_all(
     futures: dict[str, Future[Any]] = {}
     for stage in stages:
         futures[stage.label] = client.submit(
-            run_stage, stage, needed[stage.label], batch, rerun_stale, resources, *(futures[label] for label in stage.after),
-            key=f"{PREFIX}-0-{batch}/{stage.label}", pure=False,
+            run_stage, stage, needed[stage.label], batch, rerun_stale, resources.threads[stage.label], resources.devices,
+            *(futures[label] for label in stage.after), key=f"{PREFIX}-0-{batch}/{stage.label}", pure=False,
         )  # fmt: skip
     left = {future.key: stage for stage, future in zip(stages, futures.values(), strict=True)}
     stopped = False
@@ -200,7 +201,8 @@ def run_all(
             if stopped:
                 raise
             stopped = True
-            client.run(stop, batch)
+            told({"label": "The batch", "why": "waits for its notebooks to save what they can; Ctrl-C again stops at once"})
+            client.run(stop, batch, on_error="ignore")
     return stopped
 
 
@@ -230,11 +232,11 @@ def _outcome(stage: Stage, state: State) -> dict[str, Any]:
     return {"label": stage.label, "state": state.word, "why": state.why, "seconds": state.seconds}
 
 
-def _environment(worker: Any, label: str, resources: Resources) -> dict[str, str]:
+def _environment(worker: Any, threads: int, devices: tuple[str, ...]) -> dict[str, str]:
     """Of a kernel on this worker: its threads, and its GPU."""
-    threads = str(resources.threads.get(label) or max(1, CPU_COUNT // worker.state.nthreads))
-    found = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
-    return found | ({"CUDA_VISIBLE_DEVICES": resources.devices[int(worker.name)]} if resources.devices else {})
+    count = str(threads or max(1, CPU_COUNT // worker.state.nthreads))
+    found = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count)
+    return found | ({"CUDA_VISIBLE_DEVICES": devices[int(worker.name)]} if devices else {})
 
 
 def _gpus() -> list[str]:
