@@ -32,7 +32,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def holding(
-    folder: Path, waits: Callable[[str], None] = lambda who: None, stopped: Callable[[], bool] = lambda: False
+    folder: Path,
+    waits: Callable[[str], None] = lambda who: None,
+    stopped: Callable[[], bool] = lambda: False,
+    sweep: bool = True,
 ) -> Iterator[int]:
     """Inside, the folder's lock is held, waited for as long as another process works there; yields the open file.
 
@@ -40,13 +43,14 @@ def holding(
         folder: of a run.
         waits: told once, in words, for whom.
         stopped: whether to wait no more.
+        sweep: clear what a killed process left half written in the folder.
 
     Raises:
         InterruptedError: stopped while it waited.
     """
     folder.mkdir(parents=True, exist_ok=True)
     told = False
-    while (handle := take_lock(folder)) is None:
+    while (handle := take_lock(folder, sweep)) is None:
         if stopped():
             raise InterruptedError
         if not told:
@@ -59,10 +63,10 @@ def holding(
         os.close(handle)
 
 
-def take_lock(folder: Path) -> int | None:
+def take_lock(folder: Path, sweep: bool = True) -> int | None:
     """The open file that holds a folder's lock until it is closed, here and in processes that inherit it; None where it is held.
 
-    What a killed process left half written in the folder is cleared.
+    What a killed process left half written in the folder is cleared, with `sweep`.
     """
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -70,11 +74,27 @@ def take_lock(folder: Path) -> int | None:
     except BlockingIOError:
         os.close(handle)
         return None
-    os.truncate(handle, 0)
-    os.write(handle, f"process {os.getpid()} on {platform.node()}".encode())
-    for leftover in leftovers(folder) + leftovers(folder / "samples"):
-        leftover.unlink()
+    try:
+        os.truncate(handle, 0)
+        os.write(handle, f"process {os.getpid()} on {platform.node()}".encode())
+        for leftover in leftovers(folder) + leftovers(folder / "samples") if sweep else ():
+            leftover.unlink(missing_ok=True)
+    except BaseException:
+        os.close(handle)
+        raise
     return handle
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process works in a folder, found without taking its lock."""
+    try:
+        with (folder / ".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def lock_holder(folder: Path) -> str:

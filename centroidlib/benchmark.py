@@ -180,7 +180,9 @@ def trivial_project(folder: Path) -> None:
     (folder / "notebooks").mkdir(parents=True)
     (folder / "pyproject.toml").touch()
     (folder / "bare.py").write_text(BARE)
-    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+    notebook = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
     notebook.cells = [nbformat.v4.new_code_cell(source) for source in TRIVIAL]
     notebook.cells[0].metadata["tags"] = ["parameters"]
     nbformat.write(notebook, folder / "notebooks" / "01_trivial.ipynb")

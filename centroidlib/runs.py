@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,7 +170,6 @@ def versions() -> dict[str, Any]:
     }
 
 
-@cache
 def library_digest() -> str:
     """Sixteen digits that tell this code of the library from another; what runs batches does not matter to a run."""
     home = Path(__file__).parent

@@ -14,6 +14,7 @@ from small_projects import BODIES, make_project, write_batch
 
 from centroidlib.batch import plan
 from centroidlib.batch.__main__ import main
+from centroidlib.batch.execution import _clean
 from centroidlib.batch.notebooks import read_notebook
 from centroidlib.batch.state import state_of
 from centroidlib.runs import read_record
@@ -211,3 +212,15 @@ def test_a_batch_runs_from_any_folder(done, monkeypatch, capsys):
     monkeypatch.chdir(done / "results")
     assert main([os.path.join("..", "notebooks", "small.yml")]) == 0
     assert "Nothing is left to do." in capsys.readouterr().out
+
+
+def test_pictures_and_other_peoples_paths_stay_as_they_are(tmp_path):
+    root = tmp_path / "project"
+    said = f"{root}/a.txt {root} \x1b[32m{root}/b.py\x1b[0m file://{root}/c /data{root}/d https://host{root}/e x{root}"
+    output = nbformat.v4.new_output("display_data", {"image/png": f"iVBORw0K{root}/AAAA", "text/plain": said})
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=[output])])
+    nbformat.write(notebook, tmp_path / "n.ipynb")
+    _clean(tmp_path / "n.ipynb", root)
+    data = nbformat.read(tmp_path / "n.ipynb", 4).cells[0].outputs[0].data
+    assert data["image/png"] == f"iVBORw0K{root}/AAAA"
+    assert data["text/plain"] == f"a.txt . \x1b[32mb.py\x1b[0m file://c /data{root}/d https://host{root}/e x{root}"

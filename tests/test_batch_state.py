@@ -1,6 +1,7 @@
 """Tests of what a batch holds for done, and why: records, inputs, sources, what is not committed, other code."""
 
 import json
+import re
 import shutil
 import zipfile
 
@@ -8,9 +9,10 @@ import pytest
 from small_projects import BODIES, make_project, write_batch, write_notebook
 
 from centroidlib import runs
+from centroidlib._locks import holding
 from centroidlib.batch import BatchError, plan, state
 from centroidlib.batch.__main__ import main
-from centroidlib.batch.state import check_paths, look_again, state_of, what_runs, with_what_follows
+from centroidlib.batch.state import check_paths, look_again, state_of, what_runs
 from centroidlib.runs import Run, folder_name, read_record, write_record
 
 LABELS = ["01_first", "baseline_seed0/02_run", "centroid_seed0/02_run", "03_last"]
@@ -196,11 +198,6 @@ def test_what_comes_last_does_not_make_everything_again(project):
     assert running(project) == ["01_first", "baseline_seed0/02_run", "03_last"]
 
 
-def test_what_follows_what_runs_may_run_too(project):
-    stages = planned(project)
-    assert [s.label for s in with_what_follows([stages[1]], stages)] == ["baseline_seed0/02_run", "03_last"]
-
-
 # The library's own code.
 
 
@@ -222,9 +219,7 @@ def test_the_code_that_runs_batches_makes_nothing_stale(tmp_path, monkeypatch):
     for name in ("", "batch/report.py", "losses.py"):
         if name:
             (library / name).write_text("2")
-        runs.library_digest.cache_clear()
         found.append(runs.library_digest())
-    runs.library_digest.cache_clear()
     assert found[0] == found[1] != found[2]
 
 
@@ -244,3 +239,30 @@ def test_the_status_is_a_table_and_runs_nothing(project, capsys):
 def test_a_shared_stage_may_work_in_a_folder_of_its_own():
     assert folder_name("01_centroid", {"batch": "b", "centroid": "01_centroid-layer9"}) == "01_centroid-layer9"
     assert folder_name("02_train", {"arm": "a", "seed": 0, "centroid": "01_centroid-layer9"}) == "a_seed0"
+
+
+@pytest.mark.parametrize("entry", ["3", "{}", '{"notebook": "x"}', '{"notebook": "x", "parameters": 3}', "null"])
+def test_a_stage_whose_record_is_damaged_is_refused_in_a_sentence(project, entry, capsys):
+    (project / "results" / "small" / "01_first" / "run.json").write_text(f'{{"stages": {{"01_first": {entry}}}}}')
+    code = main([str(project / "notebooks" / "small.yml"), "--set", "source=./faces.zip", "--status"])
+    if entry == "{}":  # as if it had never run
+        assert code == 0
+    else:
+        assert code == 1
+        assert capsys.readouterr().err == "01_first/run.json is no record of this library: delete it to run that folder again.\n"
+
+
+def test_the_status_says_who_works_in_a_folder(project, capsys):
+    shutil.rmtree(project / "results" / "small" / "baseline_seed0")
+    with holding(project / "results" / "small" / "baseline_seed0"):
+        assert main([str(project / "notebooks" / "small.yml"), "--set", "source=./faces.zip", "--status"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^baseline_seed0/02_run +missing +never ran; process \d+ on .* works in its folder$", said, re.M)
+
+
+def test_stale_seeds_are_compared_all_the_same(project, monkeypatch):
+    monkeypatch.setattr(state, "library_digest", lambda: "other")
+    file = project / "notebooks" / "small.yml"
+    look_again()
+    stages = plan(file, {"source": "./faces.zip", "seed": 1}, lambda stage: not state_of(stage).runs(False))
+    assert stages[-1].parameters["runs"].split() == ["baseline_seed0", "centroid_seed0", "baseline_seed1", "centroid_seed1"]

@@ -113,7 +113,7 @@ def test_one_that_waits_for_nobody_makes_the_folder(tmp_path):
 
 
 def test_taking_the_lock_clears_what_a_killed_process_left(tmp_path):
-    killed = "import os, sys; from centroidlib._files import replacing; kept = replacing(sys.argv[1]); kept.__enter__(); os._exit(1)"
+    killed = "from centroidlib._files import *; import os, sys; kept = replacing(sys.argv[1]); kept.__enter__(); os._exit(1)"
     for name in ("samples/a.png", "b.ipynb"):
         subprocess.run([sys.executable, "-c", killed, str(tmp_path / name)], check=False)
     assert len(list(tmp_path.rglob("*.part.*"))) == 2

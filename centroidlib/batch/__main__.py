@@ -12,15 +12,18 @@ from centroidlib.batch.notebooks import BatchError
 from centroidlib.batch.planning import Stage, plan
 from centroidlib.batch.reading import read_settings
 from centroidlib.batch.report import DONE, Progress, failures, manifest_of, status, summary, write_manifest
-from centroidlib.batch.state import check_paths, look_again, state_of, what_runs, with_what_follows
+from centroidlib.batch.state import check_paths, look_again, state_of, what_runs
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 when every stage is done, 1 when one failed, 2 when the batch is wrong, 130 when it was stopped."""
-    chosen = _parser().parse_args(arguments)
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    if chosen.scheduler is not None and chosen.workers:
+        parser.error("--workers is of this machine's own cluster: the one at --scheduler has as many as it has")
     look_again()
     try:
-        stages = plan(chosen.file, read_settings(chosen.settings), lambda stage: not state_of(stage).runs(chosen.rerun_stale))
+        stages = plan(chosen.file, read_settings(chosen.settings), lambda stage: not state_of(stage).runs(False))
         if chosen.dry_run:
             for stage in stages:
                 print(stage.label, *(f"{name}={value}" for name, value in stage.all_parameters.items()), sep="  ")
@@ -41,6 +44,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nStopped before anything ran.")
+        return 130
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,20 +72,25 @@ def _run(chosen: argparse.Namespace, stages: list[Stage], running: list[Stage], 
     from centroidlib.batch import cluster
 
     folder = stages[0].folder.parent
-    if chosen.scheduler:
+    if chosen.scheduler is not None:
         threads = {stage.label: chosen.threads or 0 for stage in stages}
         resources = cluster.Resources(0, threads, (), f"on the cluster at {chosen.scheduler}")
         clients = cluster.users_cluster(chosen.scheduler)
     else:
-        resources = cluster.share_out(with_what_follows(running, stages), chosen.workers, chosen.threads)
+        resources = cluster.share_out(stages, chosen.workers, chosen.threads)
         clients = cluster.local_cluster(resources)
     print(f"{folder.name}: {len(stages)} stages, {len(running)} to run; {resources.why}", flush=True)
-    progress, manifest = Progress(len(running)), manifest_of(chosen.file, chosen.settings, resources.why)
+    manifest = manifest_of(chosen.file, chosen.settings, resources.why, stages[0].root)
+    write_manifest(manifest, stages, {}, folder)  # what is wrong with the folder is known before any work
+    progress = Progress(len(running))
 
     def told(event: Any) -> None:
         progress(event)
         if event.get("state", "done") not in ("done", "stale"):
-            write_manifest(manifest, stages, progress.outcomes, folder)
+            try:
+                write_manifest(manifest, stages, progress.outcomes, folder)
+            except (ValueError, OSError) as error:  # the runs matter more
+                print(error, file=sys.stderr)
 
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's end of time is a Ctrl-C
     try:

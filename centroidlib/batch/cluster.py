@@ -5,13 +5,12 @@ import os
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import dask
-import psutil
 from dask.system import CPU_COUNT
 from distributed import Client, Future, LocalCluster, as_completed, get_worker
 from distributed.system import MEMORY_LIMIT
@@ -21,9 +20,8 @@ from centroidlib.batch.execution import StageError, execute, is_stopped, stop
 from centroidlib.batch.notebooks import BatchError
 from centroidlib.batch.planning import Stage
 from centroidlib.batch.state import State, look_again, state_of
-from centroidlib.runs import read_record
 
-MEMORY = 3.0  # GiB that a notebook takes, where no record says
+MEMORY = 4.0  # GiB that a notebook takes at most, on the 10,000 faces and on all of CelebA's
 PREFIX = "notebook"  # of the tasks' keys, by which Dask tells what they are like
 TIMEOUT = 30.0  # seconds in which a scheduler must answer
 
@@ -48,33 +46,28 @@ class Resources:
 def share_out(stages: list[Stage], workers: int | None, threads: int | None) -> Resources:
     """How many notebooks run side by side on this machine, one a GPU, or as many as memory and cores allow.
 
-    What runs alone, such as what all arms share, has all the cores.
+    What runs alone, such as what all arms share, has all the cores. All of it follows from the batch and the machine, not
+    from what is left to do: a batch that is continued computes with as many threads as before, and so the same bits.
 
     Args:
-        stages: that may run.
+        stages: of the batch.
         workers: so many; None to find out.
         threads: each computes with; None for its share of the cores.
     """
     devices = _gpus()
     runs = len({stage.folder for stage in stages if "arm" in stage.parameters}) or 1
     if workers is None:
-        free, need = min(MEMORY_LIMIT, psutil.virtual_memory().available) / (1 << 30), _memory_of(stages)
-        workers = max(1, min(runs, len(devices) if devices else min(CPU_COUNT, int(free / need))))
-        found = f"{len(devices)} GPUs" if devices else f"{CPU_COUNT} cores, {free:.1f} GiB free, {need:.1f} GiB each"
+        memory = MEMORY_LIMIT / (1 << 30)
+        workers = max(1, min(runs, len(devices) if devices else min(CPU_COUNT, int(memory / MEMORY))))
+        found = f"{len(devices)} GPUs" if devices else f"{CPU_COUNT} cores, {memory:.0f} GiB of memory, {MEMORY:.0f} for each"
         why = f"{found}, {runs} independent run{'s' if runs > 1 else ''}"
     else:
         why = "as asked for"
     of_kind = Counter(stage.name for stage in stages)
-    share = {stage.label: max(1, CPU_COUNT // min(workers, of_kind[stage.name])) for stage in stages}
+    share = {stage.label: threads or max(1, CPU_COUNT // min(workers, of_kind[stage.name])) for stage in stages}
     each = threads or max(1, CPU_COUNT // workers)
     words = f"{workers} notebook{'s' if workers > 1 else ''} at a time, {each} thread{'s' if each > 1 else ''} each ({why})"
-    return Resources(workers, {label: threads or alone for label, alone in share.items()}, tuple(devices), words)
-
-
-def _memory_of(stages: Iterable[Stage]) -> float:
-    """GiB that a notebook of the batch takes, by the records of earlier runs."""
-    records = [read_record(folder) for folder in {stage.folder for stage in stages}]
-    return max((entry["peak_memory_gb"] for record in records for entry in record.get("stages", {}).values()), default=MEMORY)
+    return Resources(workers, share, tuple(devices), words)
 
 
 @contextmanager
@@ -99,13 +92,22 @@ def users_cluster(address: str) -> Iterator[Client]:
     """A client of the cluster whose scheduler listens at `address`.
 
     Raises:
-        BatchError: nobody answers there, or no worker is there within a minute.
+        BatchError: nobody answers there, or a worker has not this library.
     """
     try:
         client = Client(address, timeout=TIMEOUT)
-    except (OSError, ValueError) as error:
-        raise BatchError(f"--scheduler: no Dask scheduler answers at {address} ({error}).") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise BatchError(f"--scheduler: no Dask scheduler answers at {address!r} ({error}).") from error
+
+    def has_library() -> bool:  # a function of its own, which goes there as it stands
+        from importlib.util import find_spec
+
+        return find_spec("centroidlib") is not None
+
     with client:
+        lacking = [worker for worker, has in client.run(has_library).items() if not has]
+        if lacking:
+            raise BatchError(f"--scheduler: centroidlib is not installed at the workers {', '.join(lacking)}.")
         yield client
 
 
@@ -177,8 +179,22 @@ def run_all(
         resources: of each notebook.
         told: is called with what becomes of every stage, in the order in which it does.
     """  # fmt: skip
-    client.subscribe_topic(batch, lambda event: told(event[1]))
-    client.run_on_scheduler(_expect_long_tasks)
+    begun: set[str] = set()
+
+    def heard(event: tuple[float, Mapping[str, Any]]) -> None:
+        begun.add(event[1]["label"])
+        told(event[1])
+
+    def expect_long_tasks() -> None:  # else all go to the worker that holds what they waited for
+        import dask
+
+        known = dask.config.get("distributed.scheduler.default-task-durations")
+        dask.config.set({"distributed.scheduler.default-task-durations": {**known, PREFIX: "1h"}})
+
+    client.subscribe_topic(batch, heard)
+    client.run_on_scheduler(expect_long_tasks)
+    if not client.scheduler_info()["workers"]:
+        told({"label": "The batch", "why": "waits for a worker of the cluster"})
     futures: dict[str, Future[Any]] = {}
     for stage in stages:
         futures[stage.label] = client.submit(
@@ -186,15 +202,16 @@ def run_all(
             *(futures[label] for label in stage.after), key=f"{PREFIX}-0-{batch}/{stage.label}", pure=False,
         )  # fmt: skip
     left = {future.key: stage for stage, future in zip(stages, futures.values(), strict=True)}
+    done: set[str] = set()
     stopped = False
     while left:
         try:
             for future in as_completed([futures[stage.label] for stage in left.values()]):
                 stage = left[future.key]
+                if future.status == "finished":
+                    done.add(stage.label)
                 told(
-                    _result(
-                        stage, future, [label for label in stage.after if futures[label].status in ("error", "cancelled", "lost")]
-                    )
+                    _result(stage, future, {label for label in stage.after if futures[label].status != "pending"} - done, stopped)
                 )
                 del left[future.key]
         except KeyboardInterrupt:
@@ -203,27 +220,23 @@ def run_all(
             stopped = True
             told({"label": "The batch", "why": "waits for its notebooks to save what they can; Ctrl-C again stops at once"})
             client.run(stop, batch, on_error="ignore")
+            client.cancel([futures[stage.label] for stage in left.values() if stage.label not in begun])
     return stopped
 
 
-def _expect_long_tasks() -> None:
-    """Let the scheduler know that these tasks are long: else all go to the worker that holds what they waited for."""
-    known = dask.config.get("distributed.scheduler.default-task-durations")
-    dask.config.set({"distributed.scheduler.default-task-durations": {**known, PREFIX: "1h"}})
-
-
-def _result(stage: Stage, future: Future[Any], failed_before: Iterable[str]) -> dict[str, Any]:
+def _result(stage: Stage, future: Future[Any], lacking: set[str], stopped: bool) -> dict[str, Any]:
     if future.status == "finished":
         return future.result()
     error = future.exception() if future.status == "error" else None
     found = {"label": stage.label, "state": "failed"}
-    if isinstance(error, StageError) and error.stopped:
+    if stopped and (error is None or (isinstance(error, StageError) and error.stopped)):
         return found | {"state": "stopped", "why": "stopped by hand"}
-    others = [error.label] if isinstance(error, StageError) and error.label != stage.label else list(failed_before)
-    if others:
-        return found | {"state": "blocked", "why": f"waits for {', '.join(others)}"}
     if isinstance(error, StageError):
-        return found | {"why": str(error)}
+        if error.label == stage.label:
+            return found | {"why": str(error)}
+        lacking = {error.label}
+    if lacking:
+        return found | {"state": "blocked", "why": f"waits for {', '.join(sorted(lacking))}"}
     said = f"{type(error).__name__}, {error}" if error else "the connection to the scheduler was lost"
     return found | {"why": f"{stage.label} failed: {said}"}
 
@@ -236,7 +249,7 @@ def _environment(worker: Any, threads: int, devices: tuple[str, ...]) -> dict[st
     """Of a kernel on this worker: its threads, and its GPU."""
     count = str(threads or max(1, CPU_COUNT // worker.state.nthreads))
     found = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), count)
-    return found | ({"CUDA_VISIBLE_DEVICES": devices[int(worker.name)]} if devices else {})
+    return found | ({"CUDA_VISIBLE_DEVICES": devices[int(worker.name) % len(devices)]} if devices else {})
 
 
 def _gpus() -> list[str]:

@@ -84,6 +84,7 @@ def execute(stage: Stage, environment: Mapping[str, str], batch: str, handle: in
             except (PapermillExecutionError, RuntimeError, NoSuchKernel):
                 if temporary.stat().st_size and batch not in _stopped:
                     _clean(temporary, stage.root)
+                    temporary.chmod(0o644)
                     os.replace(temporary, failed)
                 raise
             _clean(temporary, stage.root)
@@ -190,7 +191,7 @@ def _through_papermill(stage: Stage, target: Path, start: Mapping[str, Any], bat
         # watch it would never know.
         extra_arguments=[
             "--IPKernelApp.log_level=CRITICAL",
-            f"--IPKernelApp.exec_lines=import os; os.getppid() == {os.getpid()} or os._exit(1)",
+            f"--IPKernelApp.exec_lines=__import__('os').getppid() == {os.getpid()} or __import__('os')._exit(1)",
         ],
         start=start,
         batch=batch,
@@ -212,17 +213,24 @@ def _sentence(stage: Stage, error: Exception, failed: Path) -> str:
 
 
 def _clean(path: Path, root: Path) -> None:
-    """Take machine paths out of an executed notebook."""
+    """Take machine paths out of an executed notebook, and leave its pictures alone."""
     notebook = nbformat.read(path, as_version=4)
     for key in ("input_path", "output_path"):
         notebook.metadata.get("papermill", {}).pop(key, None)
-    path.write_text(_without_machine_paths(nbformat.writes(notebook), root), encoding="utf-8")
+    shown = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
+    pictures = [{mime: data.pop(mime) for mime in list(data) if mime.startswith("image/")} for data in shown]
+    notebook = nbformat.reads(_without_machine_paths(nbformat.writes(notebook), root), as_version=4)
+    shown = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
+    for data, taken in zip(shown, pictures, strict=True):
+        data.update(taken)
+    path.write_text(nbformat.writes(notebook), encoding="utf-8")
 
 
 def _without_machine_paths(text: str, root: Path) -> str:
     """Text, or a notebook's JSON, in which paths count from the project's root, the environment's or the home folder."""
     folders = {str(root), sys.prefix, str(Path.home()), tempfile.gettempdir()} - {os.sep}
+    begins = r"(?:(?<![\w./-])|(?<=\dm)|(?<=://))"  # also behind what colours a traceback, and in file:///
     for folder in sorted(folders, key=len, reverse=True):
         for written in {folder, json.dumps(folder, ensure_ascii=False)[1:-1]}:
-            text = re.sub(re.escape(written) + r"(/|(?![\w.-]))", lambda match: "" if match[1] else ".", text)
+            text = re.sub(begins + re.escape(written) + r"(/|(?![\w.-]))", lambda match: "" if match[1] else ".", text)
     return text

@@ -72,7 +72,7 @@ def declared_parameters(path: Path) -> dict[str, Scalar]:
 def _code_cells(notebook: Any) -> list[tuple[str, list[str]]]:
     """Source and tags of each code cell. nbformat would check the file as well, and takes two seconds to import."""
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    return [("".join(cell["source"]), cell["metadata"].get("tags", [])) for cell in cells]
+    return [("".join(cell["source"]), cell["metadata"].get("tags") or []) for cell in cells]
 
 
 def _scalars(source: str, where: str) -> dict[str, Scalar]:
@@ -83,12 +83,12 @@ def _scalars(source: str, where: str) -> dict[str, Scalar]:
     found: dict[str, Scalar] = {}
     for line in lines:
         try:
-            if not isinstance(line, ast.Assign) or not isinstance(line.targets[0], ast.Name):
+            if not isinstance(line, ast.Assign) or len(line.targets) != 1 or not isinstance(line.targets[0], ast.Name):
                 raise ValueError
             value = ast.literal_eval(line.value)
             if not isinstance(value, Scalar):
                 raise ValueError
-        except ValueError:
+        except (ValueError, TypeError):
             raise BatchError(f"{where} {line.lineno}: only lines like name = scalar may stand there.") from None
         found[line.targets[0].id] = value
     return found

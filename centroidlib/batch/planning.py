@@ -69,9 +69,16 @@ def plan(file: Path, settings: Mapping[str, Scalar], is_done: Callable[[Stage], 
     root = project_root(file.parent)
     if not (root / "notebooks").is_dir():
         root = project_root()  # the file lies outside the project, whoever runs it inside
+    there = [path.stem for path in (root / "notebooks").glob("*.ipynb")]
+    for name in batch.notebooks:
+        if name not in there:
+            hint = nearest(str(name), there)
+            raise BatchError(f"{batch.where('notebooks')}: there is no notebook {name}.ipynb in notebooks/{hint}.")
     notebooks = [read_notebook(root / "notebooks" / f"{name}.ipynb") for name in batch.notebooks]
     _check(batch, notebooks)
     folder = root / "results" / file.stem
+    if file.stem == "manual":
+        raise BatchError(f"{file.name}: results/manual is for notebooks that are run by hand; give the batch another name.")
     seeds = set(batch.seeds)
     for seed in _seeds_on_disk(folder, batch.arms) - seeds if any("runs" in notebook.defaults for notebook in notebooks) else ():
         others = _graph(batch, notebooks, folder, [seed], seeds)
@@ -175,21 +182,27 @@ def _check(batch: BatchFile, notebooks: list[Notebook]) -> None:
         where = batch.where("arms", arm)
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", arm):
             raise BatchError(f"{where}: the arm {arm!r} names a folder; use letters, digits, dots and hyphens.")
+        if len(arm) > 200:
+            raise BatchError(f"{where}: the arm {arm[:40]}… names a folder, and is too long for one.")
         for name in own:
             where_name = f"{batch.where('arms', arm, name)}, arm {arm}"
             _check_known(name, where_name, per_arm if name in batch.grids else _notebooks_of(batch, arm, per_arm), notebooks)
         source = own.get("generator_of")
-        trained = batch.common | batch.arms[source] if source in batch.arms and "generator_of" not in batch.arms[source] else {}
+        known = isinstance(source, str) and source in batch.arms and "generator_of" not in batch.arms[source]
+        trained = batch.common | batch.arms[str(source)] if known else {}
         if source and not trained.get("ema"):
-            raise BatchError(f"{where}, arm {arm}: generator_of must name a trained arm with an `ema` above 0, not {source!r}.")
+            hint = nearest(str(source), batch.arms)
+            raise BatchError(
+                f"{where}, arm {arm}: generator_of must name a trained arm with an `ema` above 0, not {source!r}{hint}."
+            )
     for notebook in per_arm:
         if not batch.arms:
             name = notebook.path.name
             raise BatchError(f"{batch.name}: {name} runs once for each arm, and there are none: add some under `arms`.")
         if "seed" not in notebook.defaults:
             raise BatchError(f"{notebook.path.name} has a parameter 'arm' and needs one 'seed' as well.")
-        for seed in batch.seeds:
-            typed("seed", seed, notebook.defaults["seed"], "--set" if "seed" in batch.settings else batch.where("seeds"))
+    for seed in batch.seeds:
+        typed("seed", seed, 0, "--set" if "seed" in batch.settings else batch.where("seeds"))
 
 
 def _check_known(name: str, where: str, taking: list[Notebook], notebooks: list[Notebook]) -> None:

@@ -95,7 +95,7 @@ def _points(own: Mapping[str, Any], shared: Iterable[str]) -> Iterable[tuple[str
     for point in itertools.product(*grids.values()):
         values = dict(zip(grids, point, strict=True))
         made = {**own, **values}
-        if made.get("generator_of"):  # of the arm at the same point of what both share
+        if isinstance(made.get("generator_of"), str):  # of the arm at the same point of what both share
             made["generator_of"] += in_folder_name({name: value for name, value in values.items() if name in shared})
         yield in_folder_name(values), made
 
@@ -114,7 +114,9 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], str]]:
         batch = loader.construct_document(node) if node else None
     except OSError as error:
         raise BatchError(f"The batch file {file} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except BatchError:
+        raise
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise BatchError(f"{file.name} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(batch, dict) or not isinstance(batch.get("notebooks"), list) or not batch["notebooks"]:
         raise BatchError(f"{file.name} needs a list `notebooks` of names such as 01_centroid.")
@@ -132,14 +134,19 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], str]]:
     for key in ("parameters", "arms"):
         if not isinstance(batch[key], dict):
             raise BatchError(f"{lines[key,]}: {key} must be lines `name: value`, not {batch[key]!r}.")
-    batch["arms"] = {str(arm): own or {} for arm, own in batch["arms"].items()}
+    for key in ("parameters", "arms"):
+        for name in (name for name in batch[key] if not isinstance(name, str)):
+            raise BatchError(f"{lines[key,]}: {name!r} under {key} is no name to YAML: put it in quotes.")
+    batch["arms"] = {arm: own or {} for arm, own in batch["arms"].items()}
     for arm, own in batch["arms"].items():
         if not isinstance(own, dict):
             raise BatchError(f"{lines.get(('arms', arm), file.name)}: the arm {arm} must be {{name: value, ...}}, not {own!r}.")
     for above in [("parameters",), *(("arms", arm) for arm in batch["arms"])]:
         own = batch["parameters"] if len(above) == 1 else batch["arms"][above[1]]
-        for name in (name for name, value in own.items() if value == []):
-            where = lines.get((*above, name), file.name)
+        for name in (name for name, value in own.items() if value == [] or not isinstance(name, str)):
+            where = lines.get((*above, name), lines.get(above, file.name))
+            if not isinstance(name, str):
+                raise BatchError(f"{where}: {name!r} is no name to YAML: put it in quotes.")
             raise BatchError(f"{where}: {name} is an empty list; a list makes an arm of each of its values.")
     return batch, lines
 
@@ -184,7 +191,7 @@ def typed(name: str, value: Any, default: Scalar, where: str) -> Scalar:
     """
     wanted = type(default)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(value) if abs(value) < 2**1023 else math.nan
     if type(value) is not wanted or (isinstance(value, float) and math.isnan(value)):
         raise BatchError(f"{where}: {name} must be of type {wanted.__name__} like its default {default!r}, not {value!r}.")
     return wanted(value)

@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from centroidlib._files import sha256, write_text
-from centroidlib._locks import holding
+from centroidlib._locks import holding, is_held, lock_holder
 from centroidlib.batch.planning import Stage
 from centroidlib.batch.state import State
 from centroidlib.runs import PACKAGES, code_version, library_digest, package_version
@@ -26,7 +26,10 @@ def status(stages: Iterable[Stage], states: Mapping[str, tuple[State, tuple[str,
     rows = [["stage", "state", "seconds", "why"]]
     for stage in stages:
         state = states[stage.label][0]
-        rows.append([stage.label, state.word, "" if state.seconds is None else f"{state.seconds:.0f}", state.why])
+        why = state.why
+        if state.word not in DONE and is_held(stage.folder):
+            why += f"; {lock_holder(stage.folder)} works in its folder"
+        rows.append([stage.label, state.word, "" if state.seconds is None else f"{state.seconds:.0f}", why])
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     return "\n".join("  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]).rstrip() for row in rows)
 
@@ -79,10 +82,11 @@ class Progress:
         sys.stdout.flush()
 
 
-def manifest_of(file: Path, settings: list[str], resources: str) -> dict[str, Any]:
+def manifest_of(file: Path, settings: list[str], resources: str, root: Path) -> dict[str, Any]:
     """What a batch is run with, as `manifest.json` says it."""
+    file = file.resolve()
     return {
-        "file": {"name": file.name, "sha256": sha256(file)},
+        "file": {"name": file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name, "sha256": sha256(file)},
         "settings": settings,
         "began": _now(),
         "ended": _now(),
@@ -106,11 +110,17 @@ def write_manifest(
         ValueError: the file that is there is damaged.
     """
     path = folder / "manifest.json"
-    with holding(folder):
+    with holding(folder, sweep=False):
         try:
-            known = json.loads(path.read_text(encoding="utf-8"))["stages"] if path.is_file() else {}
-        except (ValueError, KeyError, TypeError) as error:
+            there = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else manifest
+            known, name = dict(there.get("stages", {})), there["file"]["name"]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{folder.name}/manifest.json is damaged: delete it, it is made anew.") from error
+        if name != manifest["file"]["name"]:
+            raise ValueError(
+                f"results/{folder.name} holds the runs of {name}, and {manifest['file']['name']} would write there too: give it "
+                f"another name. If it is the same batch, moved, delete results/{folder.name}/manifest.json, which is made anew."
+            )
         for stage in stages:
             found = outcomes.get(stage.label, {"state": "not run yet"})
             if stage.label in known and found["state"] in ("done", "stale", "not run yet"):
@@ -137,7 +147,7 @@ def failures(stages: list[Stage], outcomes: Mapping[str, Mapping[str, Any]]) -> 
     """What failed, where to look, and what was not run because of it; empty where nothing failed."""
     failed = [event["why"] for event in outcomes.values() if event["state"] == "failed"]
     blocked = [stage.label for stage in stages if outcomes.get(stage.label, {}).get("state") == "blocked"]
-    if not failed:
+    if not failed and not blocked:
         return ""
     done = sum(event["state"] in DONE for event in outcomes.values())
     lines = ["", *failed, f"{len(failed)} of {len(stages)} stages failed; {done} are done, and are kept."]

@@ -40,6 +40,14 @@ def state_of(stage: Stage, needed: Iterable[str] = ()) -> State:
         ValueError: the record is damaged.
     """
     record = read_record(stage.folder).get("stages", {}).get(stage.name, {})
+    try:
+        return _judged(stage, record, needed)
+    except (KeyError, TypeError, AttributeError) as error:
+        sentence = f"{stage.folder.name}/run.json is no record of this library: delete it to run that folder again."
+        raise ValueError(sentence) from error
+
+
+def _judged(stage: Stage, record: Mapping[str, Any], needed: Iterable[str]) -> State:
     seconds = record.get("seconds")
     lacking = [name for name in needed if not (stage.folder / name).is_file()]
     if not record:
@@ -48,34 +56,36 @@ def state_of(stage: Stage, needed: Iterable[str] = ()) -> State:
         found = State("missing", "its notebook was stopped, or run by hand", seconds)
     elif lacking:
         found = State("missing", f"{lacking[0]} is not here, and what comes after needs it", seconds)
-    elif changes := list(_changes(stage, record)):
+    elif changes := _changes(stage, record):
         found = State("changed", "; ".join(changes[:3]) + ("; …" if len(changes) > 3 else ""), seconds)
-    elif record["made_with"].get("library") != library_digest():
+    elif record["made_with"].get("library") != _digest_of_library():
         return State("stale", "made by other code of the library; kept (--rerun-stale runs it again)", seconds)
     else:
         return State("done", "done before", seconds)
     return State("failed", "failed before", seconds) if (stage.folder / f"{stage.name}.failed.ipynb").is_file() else found
 
 
-def _changes(stage: Stage, record: Mapping[str, Any]) -> Iterable[str]:
+def _changes(stage: Stage, record: Mapping[str, Any]) -> list[str]:
     """What is not as it was when the stage ran."""
+    found = []
     sources = record.get("sources", {})
     before, now = record["parameters"], stage.all_parameters
     for name in dict.fromkeys([*now, *before]):
         if before.get(name) != now.get(name) and not _same_source(stage, sources.get(before.get(name)), now.get(name)):
-            yield f"{name} was {before.get(name, 'not there')!r}, is {now.get(name, 'not there')!r}"
+            found.append(f"{name} was {before.get(name, 'not there')!r}, is {now.get(name, 'not there')!r}")
     for source, digest in sources.items():
         path = source_path(source, stage.root)
         if path and source in now.values() and _digest_of_source(path) != digest:
-            yield f"{source} holds other images"
+            found.append(f"{source} holds other images")
     if record["notebook"] != stage.notebook.digest:
-        yield "the notebook's code changed"
+        found.append("the notebook's code changed")
     for kind, folder in (("outputs", stage.folder), ("inputs", stage.folder.parent)):
         for name, digest in record[kind].items():
             if (folder / name).is_file() and _digest(folder / name) != digest:
-                yield f"{name} changed"
+                found.append(f"{name} changed")
     if not (stage.folder / f"{stage.name}.ipynb").is_file():
-        yield "its executed notebook is not here"
+        found.append("its executed notebook is not here")
+    return found
 
 
 def _same_source(stage: Stage, digest: str | None, value: Scalar | None) -> bool:
@@ -104,15 +114,6 @@ def what_runs(stages: list[Stage], rerun_stale: bool) -> dict[str, tuple[State, 
     return {label: (states[label], tuple(sorted(needed[label]))) for label in by_label}
 
 
-def with_what_follows(running: Iterable[Stage], stages: Iterable[Stage]) -> list[Stage]:
-    """What runs, and what may run because of it."""
-    labels = {stage.label for stage in running}
-    for stage in stages:
-        if labels.intersection(stage.after):
-            labels.add(stage.label)
-    return [stage for stage in stages if stage.label in labels]
-
-
 def _all_before(stage: Stage, stages: Mapping[str, Stage]) -> list[Stage]:
     found: dict[str, Stage] = {}
     waiting = list(stage.after)
@@ -138,9 +139,11 @@ def check_paths(stages: Iterable[Stage]) -> None:
 
 _digest_of_source = cache(source_digest)
 _digest = cache(sha256)
+_digest_of_library = cache(lambda: library_digest())
 
 
 def look_again() -> None:
     """Forget the hashes of files that this process has read: they may have changed since."""
     _digest_of_source.cache_clear()
     _digest.cache_clear()
+    _digest_of_library.cache_clear()
