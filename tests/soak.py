@@ -44,11 +44,7 @@ def done_in(results):
 
 
 def soak(root, file, results, kills, longest, rng, *options):
-    """Kill the batch `kills` times, each time after up to `longest` seconds, then let it end; what was seen.
-
-    Raises:
-        AssertionError: a stage that was done was run again, or the batch did not end well.
-    """
+    """Kill the batch `kills` times, each after up to `longest` seconds, then let it end; what was seen, what was done twice."""
     seen = []
     for _ in range(kills):
         process = batch(root, file, *options)
@@ -66,15 +62,14 @@ def soak(root, file, results, kills, longest, rng, *options):
     out, _ = process.communicate()
     assert process.returncode == 0, out
     last = done_in(results)
-    for one in seen:
-        again = [stage for stage, written in one["done"].items() if last[stage] != written]
-        assert not again, f"{again} were done and ran again"
-    return [one | {"done": len(one["done"])} for one in seen]
+    again = sorted({stage for one in seen for stage, written in one["done"].items() if last[stage] != written})
+    return [one | {"done": len(one["done"])} for one in seen], again
 
 
 def same_rows(first, second):
-    """Whether two runs.csv say the same, in every column."""
-    return pd.read_csv(first).equals(pd.read_csv(second))
+    """Whether two runs.csv say the same, but for the batch's name."""
+    tables = [pd.read_csv(path).drop(columns="batch", errors="ignore") for path in (first, second)]
+    return tables[0].equals(tables[1])
 
 
 def main():
@@ -82,6 +77,7 @@ def main():
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     chosen = parser.parse_args()
+    code, library = code_version(), library_digest()
     folder = Path(tempfile.mkdtemp())
     for name in ("centroidlib", "notebooks"):
         shutil.copytree(ROOT / name, folder / name)
@@ -93,17 +89,17 @@ def main():
         file.write_text(SWEEP)
         results, began = folder / "results" / name, time.monotonic()
         kills = chosen.kills if name == "killed" else 0
-        seen = soak(folder, file, results, kills, times.get("undisturbed", 0) / 4, random.Random(chosen.seed))
+        seen, again = soak(folder, file, results, kills, times.get("undisturbed", 0) / 5, random.Random(chosen.seed))
         times[name] = time.monotonic() - began
     same = same_rows(*(folder / "results" / name / "runs.csv" for name in times))
     record = {
         "what": "2 arms, 3 seeds, 20 stages at tiny size: killed (SIGKILL) and started again, against undisturbed",
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "code": code_version(),
-        "library": library_digest(),
+        "code": code,
+        "library": library,
         "seconds": {name: round(seconds, 1) for name, seconds in times.items()},
         "kills": seen,
-        "stages_done_that_ran_again": 0,
+        "stages_done_that_ran_again": again,
         "runs_csv_the_same": same,
     }
     target = ROOT / "results" / "soak" / "soak.json"
@@ -111,7 +107,7 @@ def main():
     target.write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record, indent=1))
     shutil.rmtree(folder)
-    return 0 if same else 1
+    return 0 if same and not again else 1
 
 
 if __name__ == "__main__":
