@@ -178,7 +178,10 @@ def run_all(
         rerun_stale: run what other code of the library made.
         resources: of each notebook.
         told: is called with what becomes of every stage, in the order in which it does.
-    """  # fmt: skip
+
+    Raises:
+        KeyboardInterrupt: stopped by hand a second time, while notebooks still ran.
+    """
     begun: set[str] = set()
 
     def heard(event: tuple[float, Mapping[str, Any]]) -> None:
@@ -210,9 +213,8 @@ def run_all(
                 stage = left[future.key]
                 if future.status == "finished":
                     done.add(stage.label)
-                told(
-                    _result(stage, future, {label for label in stage.after if futures[label].status != "pending"} - done, stopped)
-                )
+                ended = {label for label in stage.after if futures[label].status != "pending"}
+                told(_result(stage, future, ended - done, stopped))
                 del left[future.key]
         except KeyboardInterrupt:
             if stopped:
