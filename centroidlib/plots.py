@@ -23,7 +23,7 @@ from centroidlib._files import replacing, watched
 REAL = "#4d4d4d"
 # Okabe and Ito's colours: told apart by colour-blind readers, and of different lightness in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_FIXED = {"baseline": COLOURS[0], "centroid": COLOURS[1]}
+_FIXED = {"baseline": COLOURS[0], "centroid": COLOURS[1], "centroid-lambda40": COLOURS[1], "centroid-lambda4": COLOURS[2]}
 
 
 def use_style() -> None:

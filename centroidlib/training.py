@@ -40,6 +40,7 @@ def train(
     *,
     history_every: int = 10,
     samples_every: int = 100,
+    generators_every: int = 0,
     device: torch.device | str = "cpu",
     begin_again: bool = False,
     show: Callable[[pd.DataFrame, Path], None] | None = None,
@@ -47,8 +48,9 @@ def train(
     """Train for `config.steps` steps, continuing from the folder's checkpoint where there is one.
 
     Writes to `folder`: `history.csv`, `samples/step_*.png` (64 fixed latents), `checkpoint.pt` whenever samples are drawn
-    and at least every ten minutes, and at the end `generator.safetensors`, with `ema` also `generator_ema.safetensors`. A
-    continued run keeps the precision and number of threads it began with: on the same CPU it ends with the same bits as
+    and at least every ten minutes, and at the end `generator.safetensors`, with `ema` also `generator_ema.safetensors`;
+    with `generators_every` the generators on the way as well, `generators/step_*.safetensors`. A continued run keeps the
+    precision and number of threads it began with: on the same CPU it ends with the same bits as
     one never stopped, on the same GPU with `deterministic`.
 
     Args:
@@ -59,6 +61,7 @@ def train(
         stats: c and d_ref in Φ's space.
         history_every: steps between two rows of the history.
         samples_every: steps between two sample grids and checkpoints.
+        generators_every: steps between two generators that are kept, to measure how training went; 0 keeps the last only.
         device: where to train.
         begin_again: this run takes the place of a finished one: a checkpoint of other parameters, or by other code of the
             library, is set aside as `checkpoint.before.pt`.
@@ -75,8 +78,11 @@ def train(
     """
     if images.dtype != torch.uint8 or images.shape[1:] != (3, 64, 64):
         raise ValueError(f"Training takes uint8 images (N, 3, 64, 64), not {images.dtype} {tuple(images.shape)}.")
-    if min(history_every, samples_every) < 1:
-        raise ValueError(f"history_every and samples_every are steps, at least 1, not {history_every} and {samples_every}.")
+    if min(history_every, samples_every) < 1 or generators_every < 0:
+        raise ValueError(
+            "history_every and samples_every are steps, at least 1, and generators_every at least 0, not "
+            f"{history_every}, {samples_every} and {generators_every}."
+        )
     folder, device = Path(folder), torch.device(device)
     with locked(folder):
         asked = {k: v for k, v in asdict(config).items() if k != "steps" and v != "auto"} | {"images": images_digest(images)}
@@ -97,13 +103,14 @@ def train(
 
         with arithmetic(made_with["threads"], config.deterministic), _noting_interrupts() as interrupted:
             if state.step == 0:
-                for stale in folder.glob("samples/step_*.png"):
+                for stale in (*folder.glob("samples/step_*.png"), *folder.glob("generators/step_*.safetensors")):
                     stale.unlink()
                 _write_samples(state, fixed, folder)
             for step in (bar := track(range(state.step, config.steps), "training", done=state.step)):
                 last = step + 1 == config.steps
                 looking = last or (step + 1) % history_every == 0
                 drawing = last or (step + 1) % samples_every == 0
+                keeping = generators_every > 0 and (last or (step + 1) % generators_every == 0)
                 real = draw_batch(images, step, config.batch_size, config.seed, config.flip, device)
                 latents = draw_latents(config.batch_size, config.latent, random_stream(config.seed, "latents", step))
                 seen = train_step(
@@ -112,13 +119,15 @@ def train(
                 first_bad = _note_bad(first_bad, seen, state.step)
                 stopping = bool(interrupted)  # once: it may come at any moment
                 saving = drawing or stopping or time.monotonic() - saved_at > SAVE_EVERY
-                if looking or saving:
+                if looking or saving or keeping:
                     _check_finite(first_bad, state, folder)
                 if looking:
                     before, latest = latest, (state.step, time.perf_counter())
                     speed = (latest[0] - before[0]) * config.batch_size / (latest[1] - before[1])
                     history.append(_row(seen, state.step, config, stats, speed, latest[1] - began))
                     bar.set_postfix_str(_said(history[-1]), refresh=False)
+                if keeping:
+                    save_generator(state.generator, folder / "generators" / f"step_{state.step:06d}.safetensors")
                 if saving:
                     grid = _write_samples(state, fixed, folder) if drawing else None
                     with replacing(folder / "history.csv") as temporary:

@@ -52,6 +52,19 @@ def test_one_run_twice_gives_the_same_bits(faces, toy_phi, toy_stats, tmp_path):
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_generators_on_the_way_are_kept_for_the_learning_curve(faces, toy_phi, toy_stats, tmp_path):
+    (tmp_path / "run" / "generators").mkdir(parents=True)
+    (tmp_path / "run" / "generators" / "step_000099.safetensors").write_bytes(b"of a run that was here before")
+    cl.train(faces, dataclasses.replace(TINY, steps=5), tmp_path / "run", toy_phi, toy_stats, generators_every=2)
+    kept = sorted((tmp_path / "run" / "generators").iterdir())
+    assert [path.name for path in kept] == [f"step_00000{step}.safetensors" for step in (2, 4, 5)]
+    cl.train(faces, dataclasses.replace(TINY, steps=4), tmp_path / "shorter", toy_phi, toy_stats)
+    assert kept[1].read_bytes() == (tmp_path / "shorter" / "generator.safetensors").read_bytes()
+    assert kept[2].read_bytes() == (tmp_path / "run" / "generator.safetensors").read_bytes()
+    with pytest.raises(ValueError, match="generators_every at least 0"):
+        cl.train(faces, TINY, tmp_path / "never", generators_every=-1)
+
+
 @pytest.mark.parametrize(("lambda_", "more"), [(0.0, {"ema": 0.9}), (10.0, {}), (10.0, {"ema": 0.5, "instance_noise": 0.2})])
 def test_a_continued_run_equals_an_uninterrupted_one_bit_for_bit(faces, toy_phi, toy_stats, tmp_path, lambda_, more):
     short = dataclasses.replace(TINY, lambda_=lambda_, steps=5, flip=True, **more)

@@ -110,7 +110,7 @@ def what_runs(stages: list[Stage], rerun_stale: bool) -> dict[str, tuple[State, 
         if states[stage.label].runs(rerun_stale):
             for other in _all_before(stage, by_label):
                 made = read_record(other.folder).get("stages", {}).get(other.name, {}).get("outputs", {})
-                needed[other.label] |= {name for name in made if name in stage.notebook.code}
+                needed[other.label] |= {name for name in made if name.split("/")[0] in stage.notebook.code}
     return {label: (states[label], tuple(sorted(needed[label]))) for label in by_label}
 
 
