@@ -220,6 +220,29 @@ def test_a_batch_that_is_killed_at_random_moments_ends_as_if_it_had_not_been(pro
     assert len(done_in(project / "results" / "killed")) == 8
 
 
+def test_a_kernel_that_was_left_behind_is_waited_for(project):
+    """The first kernel holds Python's own lock while its parent is killed, so that it cannot notice: it lives on for seconds."""
+    cells = (
+        "import ctypes, os, pathlib\nbefore = pathlib.Path('kernels.txt')\n"
+        "pids = before.read_text().split() if before.is_file() else []\n"
+        "files = [pathlib.Path('/proc', pid, 'cmdline') for pid in pids]\n"
+        "beside = [str(file) for file in files if file.exists() and file.read_bytes()]  # a zombie's is empty\n"
+        "before.open('a').write(f'{os.getpid()} ')\n"
+        "if not pids:\n    ctypes.PyDLL(None).sleep(12)",
+        "(run.folder / 'beside.txt').write_text(str(beside))\nrun.finish('beside.txt')",
+    )
+    file = only_first(project, *cells)
+    with batch(project, file) as process:
+        wait_until(lambda: (project / "kernels.txt").is_file() and (project / "kernels.txt").read_text().endswith(" "))
+        process.kill()
+        process.wait()  # not for the end of what it prints: the kernel has that open as well
+        out, _ = (again := batch(project, file)).communicate(timeout=90)
+    assert again.returncode == 0, out
+    assert re.search(rf"^01_first waits for process {process.pid} on ", out, re.M), out
+    assert len((project / "kernels.txt").read_text().split()) == 2
+    assert (project / "results" / "small" / "01_first" / "beside.txt").read_text() == "[]"
+
+
 def test_two_commands_at_once_do_every_stage_once(project):
     file = write_batch(project, SWEEP | {"parameters": {"seconds": 0.5}})
     processes = [batch(project, file) for _ in range(2)]

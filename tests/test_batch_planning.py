@@ -320,7 +320,7 @@ ITSELF = "is set by the batch itself, from the file's name, arms and seeds."
         ({"notebooks": ["../notebooks/01_first"]}, {}, f"{AT}there is no notebook ../notebooks/01_first.ipynb in notebooks/"),
         ({"arms": {True: {}}}, {}, f"{AT}True under arms is no name to YAML: put it in quotes."),
         ({"parameters": {1: 3}}, {}, f"{AT}1 under parameters is no name to YAML: put it in quotes."),
-        ({"arms": {"a": {None: 3}}}, {}, "small.yml, line #: None is no name to YAML: put it in quotes."),
+        ({"arms": {"a": {None: 3}}}, {}, "small.yml, line #: None under a is no name to YAML: put it in quotes."),
         ({"arms": {"a" * 201: {}}}, {}, f"{AT}the arm {'a' * 40}… names a folder, and is too long for one."),
         ({"parameters": {"rate": 10**400}}, {}, f"{AT}rate must be of type float like its default 0.1, not"),
         ({"notebooks": ["01_first"], "arms": None, "seeds": [0, "one"]}, {}, f"{AT}seed must be of type int"),

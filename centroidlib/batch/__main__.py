@@ -84,13 +84,16 @@ def _run(chosen: argparse.Namespace, stages: list[Stage], running: list[Stage], 
     write_manifest(manifest, stages, {}, folder)  # what is wrong with the folder is known before any work
     progress = Progress(len(running))
 
+    def note() -> None:
+        try:
+            write_manifest(manifest, stages, progress.outcomes, folder)
+        except (ValueError, OSError) as error:  # the runs matter more
+            print(error, file=sys.stderr)
+
     def told(event: Any) -> None:
         progress(event)
         if event.get("state", "done") not in ("done", "stale"):
-            try:
-                write_manifest(manifest, stages, progress.outcomes, folder)
-            except (ValueError, OSError) as error:  # the runs matter more
-                print(error, file=sys.stderr)
+            note()
 
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's end of time is a Ctrl-C
     try:
@@ -104,7 +107,7 @@ def _run(chosen: argparse.Namespace, stages: list[Stage], running: list[Stage], 
     finally:
         signal.signal(signal.SIGTERM, before)
         progress.close()
-    write_manifest(manifest, stages, progress.outcomes, folder)
+    note()
     print(summary(stages), flush=True)
     print(failures(stages, progress.outcomes), end="", file=sys.stderr)
     if stopped:

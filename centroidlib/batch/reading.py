@@ -134,20 +134,18 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Any, ...], str]]:
     for key in ("parameters", "arms"):
         if not isinstance(batch[key], dict):
             raise BatchError(f"{lines[key,]}: {key} must be lines `name: value`, not {batch[key]!r}.")
-    for key in ("parameters", "arms"):
-        for name in (name for name in batch[key] if not isinstance(name, str)):
-            raise BatchError(f"{lines[key,]}: {name!r} under {key} is no name to YAML: put it in quotes.")
-    batch["arms"] = {arm: own or {} for arm, own in batch["arms"].items()}
-    for arm, own in batch["arms"].items():
+    batch["arms"] = {arm: {} if own is None else own for arm, own in batch["arms"].items()}
+    for place in [("parameters",), ("arms",), *(("arms", arm) for arm in batch["arms"])]:
+        own = batch[place[0]] if len(place) == 1 else batch["arms"][place[1]]
+        where = lines.get(place) or lines.get(place[:1], file.name)
         if not isinstance(own, dict):
-            raise BatchError(f"{lines.get(('arms', arm), file.name)}: the arm {arm} must be {{name: value, ...}}, not {own!r}.")
-    for above in [("parameters",), *(("arms", arm) for arm in batch["arms"])]:
-        own = batch["parameters"] if len(above) == 1 else batch["arms"][above[1]]
-        for name in (name for name, value in own.items() if value == [] or not isinstance(name, str)):
-            where = lines.get((*above, name), lines.get(above, file.name))
+            raise BatchError(f"{where}: the arm {place[1]} must be {{name: value, ...}}, not {own!r}.")
+        for name, value in own.items():
             if not isinstance(name, str):
-                raise BatchError(f"{where}: {name!r} is no name to YAML: put it in quotes.")
-            raise BatchError(f"{where}: {name} is an empty list; a list makes an arm of each of its values.")
+                raise BatchError(f"{where}: {name!r} under {place[-1]} is no name to YAML: put it in quotes.")
+            if value == []:
+                at = lines.get((*place, name), where)
+                raise BatchError(f"{at}: {name} is an empty list; a list makes an arm of each of its values.")
     return batch, lines
 
 

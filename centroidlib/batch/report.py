@@ -2,7 +2,6 @@
 
 import json
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -43,8 +42,7 @@ class Progress:
 
     def __init__(self, total: int) -> None:
         terminal = sys.stderr.isatty()
-        width = shutil.get_terminal_size().columns if terminal else None
-        self._bar = tqdm(total=total, unit="stage", disable=not terminal, ncols=width, leave=False, dynamic_ncols=terminal)
+        self._bar = tqdm(total=total, unit="stage", disable=not terminal, leave=False, dynamic_ncols=True)
         self._began = time.monotonic()
         self._total, self._done = total, 0
         self.outcomes: dict[str, dict[str, Any]] = {}
