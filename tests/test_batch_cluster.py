@@ -111,6 +111,13 @@ def test_a_failed_run_stops_neither_its_siblings_nor_itself_from_running_again(p
     assert len(rows_of(project)) == 4
 
 
+def test_runs_begin_in_the_order_of_the_plan(project):
+    """A seed's arms together: what is stopped early leaves pairs."""
+    file = write_batch(project, SWEEP | {"seeds": [2, 0, 1, 3]})
+    assert main([str(file), "--set", "seconds=0", "--workers", "1"]) == 0
+    assert log_of(project, "begin") == [[arm, str(seed)] for seed in (2, 0, 1, 3) for arm in SWEEP["arms"]]
+
+
 def test_a_batch_says_what_it_was_run_with(project, capsys):
     file = write_batch(project, SWEEP | {"seeds": [3]})
     assert main([str(file), "--set", "seconds=0.1", "--workers", "2", "--threads", "3"]) == 0

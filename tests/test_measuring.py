@@ -107,9 +107,9 @@ def test_every_value_lies_in_its_interval(setting):
 
 def test_floors_and_the_arms_value_are_measured_at_one_n(setting):
     real, others, fake, _, _, floors, entries = setting
-    order = measuring._shuffled(real.features["fd_colours"])
+    order = measuring.shuffled(real.features["fd_colours"])
     first, second = order[:70], order[120:190]
-    other, made = (measuring._shuffled(seen.features["fd_colours"])[:70] for seen in (others, fake))
+    other, made = (measuring.shuffled(seen.features["fd_colours"])[:70] for seen in (others, fake))
     measures = {"fd": cl.frechet_distance, "kid": cl.kernel_distance, "recall": lambda a, b: cl.precision_recall(a, b)[1]}
     measures["coverage"] = lambda a, b: cl.density_coverage(a, b)[1]
     for metric, found in measures.items():
@@ -148,9 +148,9 @@ def test_pairwise_metrics_are_of_a_bounded_number_of_images(setting, monkeypatch
         entry = entries[f"{metric}_colours"]
         assert (entry["n_real"], entry["n_fake"], entry["floor_n"]) == (50, 50, 50)
     assert (entries["fd_colours"]["n_fake"], entries["fd_colours"]["floor_n"]) == (130, 100)
-    order = measuring._shuffled(real.features["fd_colours"])
+    order = measuring.shuffled(real.features["fd_colours"])
     assert floors["recall_colours"]["floor"] == pytest.approx(cl.precision_recall(order[:50], order[120:170])[1])
-    made = measuring._shuffled(fake.features["fd_colours"])[:50]
+    made = measuring.shuffled(fake.features["fd_colours"])[:50]
     assert entries["recall_colours"]["value"] == pytest.approx(cl.precision_recall(order[:50], made)[1])
 
 
@@ -225,6 +225,6 @@ def test_of_images_sorted_by_kind_no_kind_is_left_out(setting, monkeypatch):
     values = fake.features["fd_colours"]
     by_brightness = values[values[:, 0].argsort()]
     found = cl.measure(Observed(130, {"fd_colours": by_brightness}), real, spaces[:1], None, floors)["kid_colours"]
-    half = measuring._shuffled(real.features["fd_colours"])[:60]  # of all real images
+    half = measuring.shuffled(real.features["fd_colours"])[:60]  # of all real images
     darkest, every = (cl.kernel_distance(half, rows) for rows in (by_brightness[:60], values))
     assert abs(found["value"] - every) < 0.3 * abs(darkest - every)

@@ -199,10 +199,11 @@ def run_all(
     if not client.scheduler_info()["workers"]:
         told({"label": "The batch", "why": "waits for a worker of the cluster"})
     futures: dict[str, Future[Any]] = {}
-    for stage in stages:
+    for number, stage in enumerate(stages):
         futures[stage.label] = client.submit(
             run_stage, stage, needed[stage.label], batch, rerun_stale, resources.threads[stage.label], resources.devices,
             *(futures[label] for label in stage.after), key=f"{PREFIX}-0-{batch}/{stage.label}", pure=False,
+            priority=-number,  # in the order of the plan, a seed's arms together: a batch that is stopped leaves whole pairs
         )  # fmt: skip
     left = {future.key: stage for stage, future in zip(stages, futures.values(), strict=True)}
     done: set[str] = set()

@@ -1,5 +1,6 @@
 """Evaluation: the networks that measure, one pass over images, every metric with its floor and interval, its files."""
 
+from centroidlib.evaluation.curves import learning_curve
 from centroidlib.evaluation.formats import load_statistics, protocol_of, read_floors, save_statistics, write_floors, write_metrics
 from centroidlib.evaluation.measuring import measure, measure_real
 from centroidlib.evaluation.networks import Dinov2Features, InceptionFeatures, Space, load_lpips, metric_spaces
@@ -13,6 +14,7 @@ __all__ = [
     "features_of",
     "generate_images",
     "generated",
+    "learning_curve",
     "load_lpips",
     "load_statistics",
     "measure",

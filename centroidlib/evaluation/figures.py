@@ -10,6 +10,7 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.special import stdtrit
 from torch import Tensor
 
 from centroidlib.metrics import named
@@ -109,6 +110,35 @@ def figure_metrics(rows: pd.DataFrame, groups: Mapping[str, Sequence[str]], bett
                 xlabel=sign[better[metric]] + seen,
             )
             ax.tick_params(labelsize="small")
+    return figure
+
+
+def figure_curves(curves: pd.DataFrame, metrics: Sequence[str]) -> Figure:
+    """Learning curves of runs, a panel a metric: thin a run, thick the mean of an arm's seeds with its 95 % t interval.
+
+    Args:
+        curves: columns arm, seed, step, n_fake and the metrics with their `_floor`, the value of real images.
+        metrics: to draw.
+    """
+    columns = min(4, len(metrics))
+    lines = -(-len(metrics) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(3.2 * columns, 2.7 * lines + 0.3), squeeze=False)
+    for ax in axes.flat[len(metrics) :]:
+        ax.set_axis_off()
+    for ax, metric in zip(axes.flat, metrics, strict=False):
+        for arm, mine in curves.groupby("arm", sort=False):
+            wide = mine.pivot(index="step", columns="seed", values=metric)
+            ax.plot(wide.index, wide, color=arm_colour(str(arm)), lw=0.7, alpha=0.35)
+            mean, count = wide.mean(axis=1), wide.count(axis=1)
+            ax.plot(wide.index, mean, "o-", color=arm_colour(str(arm)), lw=1.8, ms=3, label=f"{arm}, {wide.shape[1]} seeds")
+            half = stdtrit(count - 1, 0.975) * wide.std(axis=1) / np.sqrt(count)
+            ax.fill_between(wide.index, mean - half, mean + half, color=arm_colour(str(arm)), alpha=0.15, lw=0)
+        ax.axhline(curves[f"{metric}_floor"].iloc[0], color=REAL, lw=1, ls="--", label="real images")
+        ax.set(title=metric, xlabel="step")
+        if metric.startswith(("fid", "fd_")):
+            ax.set_ylim(0, None)
+    axes.flat[0].legend(fontsize="x-small")
+    figure.suptitle(f"{curves['n_fake'].iloc[0]:,} generated images a point", x=0.0, ha="left", fontsize="small")
     return figure
 
 

@@ -63,12 +63,12 @@ def measure_real(
 
     n = min(samples, real.count // 2, held_out.count if held_out else samples)
     for space in spaces:
-        features = _shuffled(real.features[space.name])
+        features = shuffled(real.features[space.name])
         if not _varied(features):
             raise ValueError(
                 f"All {real.count:,} real images have the same features ({space.name}): are they all the same picture?"
             )
-        other = _shuffled(held_out.features[space.name]) if held_out else None
+        other = shuffled(held_out.features[space.name]) if held_out else None
         among = _compared(space, features[:n], features[real.count // 2 :][:n])
         beside = _compared(space, features[:n], other[:n]) if other is not None else {}
         sizes = {space.name: n, f"{space.name}_inf": None}
@@ -122,14 +122,14 @@ def measure(
         }
 
     for space in spaces:
-        features, seen = _shuffled(fake.features[space.name]), space.seen_by_loss
+        features, seen = shuffled(fake.features[space.name]), space.seen_by_loss
         if not _varied(features):
             warnings.warn(
                 f"All {fake.count:,} generated images have the same features ({space.name}): the generator has collapsed, "
                 "and its diversity is none.",
                 stacklevel=2,
             )
-        reference: Tensor | Gaussian = real.gaussians.get(space.name) or _shuffled(real.features[space.name])
+        reference: Tensor | Gaussian = real.gaussians.get(space.name) or shuffled(real.features[space.name])
         n = floors.get(space.name, {}).get("n", 0)
         at_floor = None
         if isinstance(reference, Tensor) and 2 <= n <= fake.count:
@@ -198,6 +198,6 @@ def _varied(features: Tensor) -> bool:
     return any(bool((batch != features[0]).any()) for batch in features.split(1024))
 
 
-def _shuffled(features: Tensor) -> Tensor:
+def shuffled(features: Tensor) -> Tensor:
     """Rows in a random order that is always the same: those of a folder come sorted, and what is measured takes the first."""
     return features[torch.randperm(len(features), generator=random_stream(0, "halves"))]
