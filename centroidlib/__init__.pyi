@@ -2,6 +2,8 @@ from .algorithm import TrainingConfig, train_step
 from .centroid import CentroidStats, compute_centroid
 from .checkpoints import load_generator
 from .evaluation import (
+    calibrate,
+    calibration_pictures,
     features_of,
     generate_images,
     generated,
@@ -39,7 +41,7 @@ from .metrics import (
     nearest_distances,
     precision_recall,
 )
-from .models import Discriminator, Generator
+from .models import Discriminator, Generator, initialise
 from .runs import Run
 from .training import train
 
@@ -52,6 +54,8 @@ __all__ = [
     "TrainingConfig",
     "VGG16Features",
     "adversarial_loss",
+    "calibrate",
+    "calibration_pictures",
     "centroid_distances",
     "centroid_loss",
     "compute_centroid",
@@ -67,6 +71,7 @@ __all__ = [
     "generate_images",
     "generated",
     "generator_loss",
+    "initialise",
     "kernel_distance",
     "learning_curve",
     "load_generator",

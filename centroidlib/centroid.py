@@ -16,8 +16,10 @@ from centroidlib._files import cache_folder, track
 from centroidlib._tensors import write_tensors
 from centroidlib.features import device_of, fingerprint, in_batches
 from centroidlib.images import images_digest
+from centroidlib.streams import random_stream
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+CENTRES = ("mean", "shuffled", "random")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class CentroidStats:
     Attributes:
         centroid: c of Eq. 1, float32 (d,).
         reference_distance: d_ref of Eq. 2, in the units of Φ.
-        count: N, the number of images.
+        count: N, the number of images they are taken of.
         floor: the real images' own centroid loss, half their mean absolute deviation from d_ref.
         outside: share of real images further than d_ref from c, 0 to 1.
         halves_offset: distance between the centroids of two halves (even and odd images) over d_ref, about
@@ -109,8 +111,10 @@ class CentroidStats:
         return stats
 
 
-def compute_centroid(images: Tensor, phi: nn.Module, batch_size: int = 64) -> CentroidStats:
-    """Centroid and reference distance of the images in Φ's feature space (Eq. 1 and 2).
+def compute_centroid(
+    images: Tensor, phi: nn.Module, batch_size: int = 64, *, count: int = 0, centre: str = "mean", radius: float = 0.0
+) -> CentroidStats:
+    """Centroid and reference distance of the images in Φ's feature space (Eq. 1 and 2), or another ball, to compare with it.
 
     Sums run in float64. d_ref needs c first: the features of one forward pass wait on disk where they take at most half
     of what is free there (on a GPU at most 4 GiB: a second pass is faster), else Φ is applied twice. Progress says
@@ -120,10 +124,22 @@ def compute_centroid(images: Tensor, phi: nn.Module, batch_size: int = 64) -> Ce
         images: uint8 (N, 3, H, W).
         phi: images (B, 3, H, W) in [-1, 1] → features (B, d).
         batch_size: images a forward pass.
+        count: images to take them of, always the same ones at random; 0 for all.
+        centre: `mean` is Eq. 1. `shuffled` is its numbers in random order, `random` as many of the same mean and standard
+            deviation from a normal distribution: neither knows where the images lie.
+        radius: 0 is Eq. 2, the mean distance to the centre; else the quantile of the distances, between 0 and 1.
 
     Raises:
-        ValueError: fewer than two images, features that are not (B, d), not finite, or features all equal.
+        ValueError: fewer than two images, features that are not (B, d), not finite, or features all equal; another centre
+            or radius.
     """
+    if centre not in CENTRES:
+        raise ValueError(f"centre is one of {', '.join(CENTRES)}, not {centre!r}.")
+    if not 0 <= radius < 1:
+        raise ValueError(f"radius is 0 (the mean distance) or a quantile of the distances below 1, not {radius}.")
+    of_all = images_digest(images)
+    if count:
+        images = images[torch.randperm(len(images), generator=random_stream(0, "centroid"))[:count]]
     if len(images) < 2:
         raise ValueError(f"A centroid needs at least two images, not {len(images)}.")
     device = device_of(phi)
@@ -154,7 +170,7 @@ def compute_centroid(images: Tensor, phi: nn.Module, batch_size: int = 64) -> Ce
             if spool is not None:
                 spool[seen : seen + len(batch)] = batch.cpu().numpy()
             seen += len(batch)
-        centroid = (even + odd) / seen
+        centroid = _moved((even + odd) / seen, centre)
 
         if spool is None:
             again = features("reference distance, in a second pass: the features are too many to keep")
@@ -163,7 +179,7 @@ def compute_centroid(images: Tensor, phi: nn.Module, batch_size: int = 64) -> Ce
             again = (torch.from_numpy(spool[i : i + batch_size]).to(device) for i in starts)
         distances = torch.cat([_distances(batch, centroid).cpu() for batch in again])
 
-    reference_distance = float(distances.mean())
+    reference_distance = float(torch.quantile(distances[: 1 << 24], radius) if radius else distances.mean())
     if reference_distance == 0.0:
         raise ValueError("All images have the same features, so d_ref is 0: are they all the same picture?")
     apart = torch.linalg.vector_norm(even / (seen - seen // 2) - odd / (seen // 2))
@@ -177,8 +193,19 @@ def compute_centroid(images: Tensor, phi: nn.Module, batch_size: int = 64) -> Ce
         halves_offset=float(apart) / reference_distance,
         quantiles=torch.quantile(distances[: 1 << 24], torch.tensor(QUANTILES, dtype=torch.float64)),
         fingerprint=fingerprint(phi),
-        images=images_digest(images),
+        images=of_all,
     )
+
+
+def _moved(centroid: Tensor, centre: str) -> Tensor:
+    """The centroid, or what an ablation puts in its place."""
+    rng = random_stream(0, "centre")
+    if centre == "shuffled":
+        return centroid[torch.randperm(len(centroid), generator=rng).to(centroid.device)]
+    if centre == "random":
+        drawn = torch.randn(len(centroid), generator=rng, dtype=torch.float64).to(centroid.device)
+        return centroid.mean() + centroid.std() * drawn
+    return centroid
 
 
 def _distances(features: Tensor, centroid: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Evaluation: the networks that measure, one pass over images, every metric with its floor and interval, its files."""
 
+from centroidlib.evaluation.calibration import calibrate, calibration_pictures
 from centroidlib.evaluation.curves import learning_curve
 from centroidlib.evaluation.formats import load_statistics, protocol_of, read_floors, save_statistics, write_floors, write_metrics
 from centroidlib.evaluation.measuring import measure, measure_real
@@ -11,6 +12,8 @@ __all__ = [
     "InceptionFeatures",
     "Observed",
     "Space",
+    "calibrate",
+    "calibration_pictures",
     "features_of",
     "generate_images",
     "generated",

@@ -128,9 +128,10 @@ def figure_curves(curves: pd.DataFrame, metrics: Sequence[str]) -> Figure:
     for ax, metric in zip(axes.flat, metrics, strict=False):
         for arm, mine in curves.groupby("arm", sort=False):
             wide = mine.pivot(index="step", columns="seed", values=metric)
+            seeds = f"{wide.shape[1]} seed{'s' if wide.shape[1] > 1 else ''}"
             ax.plot(wide.index, wide, color=arm_colour(str(arm)), lw=0.7, alpha=0.35)
             mean, count = wide.mean(axis=1), wide.count(axis=1)
-            ax.plot(wide.index, mean, "o-", color=arm_colour(str(arm)), lw=1.8, ms=3, label=f"{arm}, {wide.shape[1]} seeds")
+            ax.plot(wide.index, mean, "o-", color=arm_colour(str(arm)), lw=1.8, ms=3, label=f"{arm}, {seeds}")
             half = stdtrit(count - 1, 0.975) * wide.std(axis=1) / np.sqrt(count)
             ax.fill_between(wide.index, mean - half, mean + half, color=arm_colour(str(arm)), alpha=0.15, lw=0)
         ax.axhline(curves[f"{metric}_floor"].iloc[0], color=REAL, lw=1, ls="--", label="real images")
@@ -139,6 +140,18 @@ def figure_curves(curves: pd.DataFrame, metrics: Sequence[str]) -> Figure:
             ax.set_ylim(0, None)
     axes.flat[0].legend(fontsize="x-small")
     figure.suptitle(f"{curves['n_fake'].iloc[0]:,} generated images a point", x=0.0, ha="left", fontsize="small")
+    return figure
+
+
+def figure_calibration(lies: pd.DataFrame) -> Figure:
+    """Mean distance to c in units of d_ref, a row a set of pictures, a column a feature space; what lies inside is blue."""
+    wide = lies.pivot(index="pictures", columns="space", values="distance")
+    wide = wide.loc[lies["pictures"].unique(), lies["space"].unique()]
+    figure, ax = plt.subplots(figsize=(2.6 + 0.75 * wide.shape[1], 1.6 + 0.34 * wide.shape[0]))
+    look = {"cmap": "vlag", "center": 1.0, "vmin": 0.0, "vmax": 2.0, "annot": True, "fmt": ".2f", "linewidths": 0.5}
+    sns.heatmap(wide, ax=ax, cbar_kws={"label": "mean distance to c, in d_ref"}, annot_kws={"size": "small"}, **look)
+    ax.set(xlabel="", ylabel="")
+    ax.set_xticks(ax.get_xticks(), [str(name).replace(", ", "\n").replace("_", " ") for name in wide], rotation=45, ha="right")
     return figure
 
 

@@ -1,0 +1,121 @@
+"""What the centroid loss can see: where pictures that are no samples of the data lie around the centre of those that are."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from centroidlib.evaluation.networks import pool_positions
+from centroidlib.evaluation.observing import features_of
+from centroidlib.features import VGG16Features
+from centroidlib.metrics import ROWS, effective_rank
+from centroidlib.streams import random_stream
+
+PATCH = 16  # pixels
+BLUR = 2.0  # pixels, standard deviation
+
+
+def calibration_pictures(images: Tensor, mean: Tensor, seed: int = 0) -> dict[str, Tensor]:
+    """Real images and what can be made of them, by name, each uint8 (N, 3, H, W).
+
+    The names say how: mirrored, blurred, with less and more contrast around their own mean, with their patches of 16 × 16
+    pixels in random order; the mean of all images, a flat grey and uniform noise.
+
+    Args:
+        images: real images, uint8.
+        mean: of all real images, float (3, H, W), 0 to 255.
+        seed: of the patches' order and the noise.
+
+    Raises:
+        ValueError: the sides of the images are no multiples of 16 pixels.
+    """
+    if images.shape[2] % PATCH or images.shape[3] % PATCH:
+        raise ValueError(f"Patches of {PATCH} pixels do not fill images of {images.shape[3]}×{images.shape[2]} pixels.")
+    rng = random_stream(seed, "calibration")
+    x = images.float()
+    middle = x.mean((1, 2, 3), keepdim=True)
+    made = {
+        "real images": x,
+        "mirrored": x.flip(3),
+        f"blurred, σ {BLUR:g} pixels": gaussian_blur(x, [13, 13], [BLUR, BLUR]),
+        "half the contrast": middle + 0.5 * (x - middle),
+        "1.5 × the contrast": middle + 1.5 * (x - middle),
+        "patches shuffled": torch.stack([_patches_shuffled(image, rng) for image in x]),
+        "the mean image": mean[None],
+        "flat grey": torch.full_like(x[:1], 128.0),
+        "uniform noise": torch.randint(0, 256, x.shape, generator=rng).float(),
+    }
+    return {name: pictures.round().clamp(0, 255).to(torch.uint8) for name, pictures in made.items()}
+
+
+def calibrate(
+    reference: Tensor, pictures: Mapping[str, Tensor], networks: Sequence[VGG16Features]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Where pictures lie relative to c and d_ref of reference images, in each network's features, flattened and pooled.
+
+    Memory: the flattened features of the reference images, or of the largest set of pictures, 4 bytes a number.
+
+    Args:
+        reference: real images, uint8 (N, 3, H, W), of which c and d_ref are taken.
+        pictures: sets of pictures by name, uint8; real images that are none of the reference among them.
+        networks: slices of VGG-16 to layers 1 to 31, not pooled.
+
+    Returns:
+        Two tables. One row a space: `space`, `dimensions`, `reference_distance`, `floor` (Eq. 3 of the reference images, in
+        d_ref), `outside` (share of them), `effective_rank`, `halves` (the two d_ref of their halves, apart, in d_ref). And one
+        row a space and set of pictures: `space`, `pictures`, `count`, `distance` and `spread` (mean and standard deviation,
+        in d_ref), `outside` and `loss` (mean of Eq. 3, in d_ref).
+    """
+    spaces, lies = [], []
+    for network in networks:
+        ways = {f"{network.name}, flattened": False, f"{network.name}, pooled": True}
+        balls = {}
+        whole = features_of(reference, network, f"{network.name}: reference")
+        for space, pooled in ways.items():
+            own = pool_positions(whole, network.channels) if pooled else whole
+            centre = _mean(own)
+            distances = _distances(own, centre)
+            d_ref = float(distances.mean())
+            balls[space] = pooled, centre, d_ref
+            halves = [float(_distances(half, _mean(half)).mean()) for half in (own[0::2], own[1::2])]
+            spaces.append(
+                {
+                    **{"space": space, "dimensions": own.shape[1], "reference_distance": d_ref},
+                    "floor": float((distances / d_ref - 1).clamp(min=0).mean()),
+                    "outside": float((distances > d_ref).double().mean()),
+                    "effective_rank": effective_rank(own),
+                    "halves": abs(halves[0] - halves[1]) / d_ref,
+                }
+            )
+        for name, made in pictures.items():
+            features = features_of(made, network, f"{network.name}: {name}")
+            for space, (pooled, centre, d_ref) in balls.items():
+                seen = pool_positions(features, network.channels) if pooled else features
+                away = (_distances(seen, centre) / d_ref).numpy()
+                lies.append(
+                    {
+                        **{"space": space, "pictures": name, "count": len(away), "distance": away.mean()},
+                        "spread": away.std(ddof=1) if len(away) > 1 else np.nan,
+                        "outside": (away > 1).mean(),
+                        "loss": np.maximum(away - 1, 0).mean(),
+                    }
+                )
+    return pd.DataFrame(spaces), pd.DataFrame(lies)
+
+
+def _mean(features: Tensor) -> Tensor:
+    return sum((rows.double().sum(0) for rows in features.split(ROWS)), torch.zeros(features.shape[1]).double()) / len(features)
+
+
+def _distances(features: Tensor, centre: Tensor) -> Tensor:
+    return torch.cat([torch.linalg.vector_norm(rows.double() - centre, dim=1) for rows in features.split(4)])
+
+
+def _patches_shuffled(image: Tensor, rng: torch.Generator) -> Tensor:
+    patches = image.unfold(1, PATCH, PATCH).unfold(2, PATCH, PATCH).flatten(1, 2)  # (3, n, 16, 16)
+    patches = patches[:, torch.randperm(patches.shape[1], generator=rng)]
+    rows = patches.unflatten(1, (image.shape[1] // PATCH, -1))
+    return rows.permute(0, 1, 3, 2, 4).reshape(image.shape)
