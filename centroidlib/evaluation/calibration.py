@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
+from centroidlib._files import track
 from centroidlib.evaluation.networks import pool_positions
-from centroidlib.evaluation.observing import features_of
-from centroidlib.features import VGG16Features
+from centroidlib.features import VGG16Features, in_batches
 from centroidlib.metrics import ROWS, effective_rank
 from centroidlib.streams import random_stream
 
@@ -70,10 +70,10 @@ def calibrate(
         in d_ref), `outside` and `loss` (mean of Eq. 3, in d_ref).
     """
     spaces, lies = [], []
-    for network in networks:
+    for network in track(networks, "calibration, network by network"):
         ways = {f"{network.name}, flattened": False, f"{network.name}, pooled": True}
         balls = {}
-        whole = features_of(reference, network, f"{network.name}: reference")
+        whole = _features(reference, network)
         for space, pooled in ways.items():
             own = pool_positions(whole, network.channels) if pooled else whole
             centre = _mean(own)
@@ -91,7 +91,7 @@ def calibrate(
                 }
             )
         for name, made in pictures.items():
-            features = features_of(made, network, f"{network.name}: {name}")
+            features = _features(made, network)
             for space, (pooled, centre, d_ref) in balls.items():
                 seen = pool_positions(features, network.channels) if pooled else features
                 away = (_distances(seen, centre) / d_ref).numpy()
@@ -104,6 +104,10 @@ def calibrate(
                     }
                 )
     return pd.DataFrame(spaces), pd.DataFrame(lies)
+
+
+def _features(images: Tensor, network: VGG16Features) -> Tensor:
+    return torch.cat([batch.cpu() for batch in in_batches(images, network)])
 
 
 def _mean(features: Tensor) -> Tensor:
