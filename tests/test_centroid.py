@@ -136,6 +136,59 @@ def test_features_that_are_nan_are_refused_and_located(images):
         compute_centroid(images, NaNOfOne(), BATCH)
 
 
+# Other balls, to compare with
+
+
+def test_a_quantile_may_be_the_radius(images):
+    _, c, distances = numpys(images, nn.Flatten())
+    stats = compute_centroid(images, nn.Flatten(), BATCH, radius=0.9)
+    assert stats.reference_distance == pytest.approx(np.quantile(distances, 0.9), rel=1e-9)
+    assert stats.outside == (distances > np.quantile(distances, 0.9)).mean()
+    assert stats.floor == pytest.approx(np.maximum(0, distances - np.quantile(distances, 0.9)).mean(), rel=1e-9)
+    np.testing.assert_allclose(stats.centroid.numpy(), c, rtol=1e-6, atol=1e-7)
+
+
+def test_a_shuffled_centre_has_the_centroids_numbers_and_its_own_distances(images):
+    features, c, _ = numpys(images, nn.Flatten())
+    stats = compute_centroid(images, nn.Flatten(), BATCH, centre="shuffled")
+    moved = stats.centroid.numpy().astype(np.float64)
+    np.testing.assert_allclose(np.sort(moved), np.sort(c), rtol=1e-6, atol=1e-7)
+    assert not np.allclose(moved, c)
+    assert stats.reference_distance == pytest.approx(np.linalg.norm(features - moved, axis=1).mean(), rel=1e-6)
+
+
+def test_a_random_centre_has_the_centroids_mean_and_deviation(images):
+    _, c, _ = numpys(images, nn.Flatten())
+    first, second = (compute_centroid(images, nn.Flatten(), BATCH, centre="random") for _ in range(2))
+    assert torch.equal(first.centroid, second.centroid)
+    assert first.centroid.mean() == pytest.approx(c.mean(), abs=4 * c.std() / len(c) ** 0.5)
+    assert first.centroid.std() == pytest.approx(c.std(), rel=0.15)
+    assert abs(np.corrcoef(first.centroid, c)[0, 1]) < 0.15
+
+
+def test_fewer_images_for_the_centroid_are_some_of_those_it_is_used_with(images, tmp_path):
+    stats = compute_centroid(images, nn.Flatten(), BATCH, count=5)
+    assert stats.count == 5
+    assert not np.allclose(stats.centroid, numpys(images, nn.Flatten())[1])
+    stats.save(tmp_path / "c.safetensors")
+    assert CentroidStats.load(tmp_path / "c.safetensors", nn.Flatten(), images).count == 5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"centre": "middle"}, "centre is one of mean, shuffled, random, not 'middle'"),
+        ({"radius": 1.0}, "radius is 0 .the mean distance. or a quantile of the distances below 1, not 1.0"),
+        ({"radius": -0.1}, "a quantile of the distances below 1, not -0.1"),
+        ({"count": 1}, "at least two images, not 1"),
+        ({"count": 14}, "centroid_count is at most the 13 images there are, not 14"),
+    ],
+)
+def test_other_balls_are_refused(images, wrong, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        compute_centroid(images, nn.Flatten(), **wrong)
+
+
 # The file
 
 

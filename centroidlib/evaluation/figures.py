@@ -148,10 +148,14 @@ def figure_calibration(lies: pd.DataFrame) -> Figure:
     wide = lies.pivot(index="pictures", columns="space", values="distance")
     wide = wide.loc[lies["pictures"].unique(), lies["space"].unique()]
     figure, ax = plt.subplots(figsize=(2.6 + 0.75 * wide.shape[1], 1.6 + 0.34 * wide.shape[0]))
-    look = {"cmap": "vlag", "center": 1.0, "vmin": 0.0, "vmax": 2.0, "annot": True, "fmt": ".2f", "linewidths": 0.5}
-    sns.heatmap(wide, ax=ax, cbar_kws={"label": "mean distance to c, in d_ref"}, annot_kws={"size": "small"}, **look)
-    ax.set(xlabel="", ylabel="")
-    ax.set_xticks(ax.get_xticks(), [str(name).replace(", ", "\n").replace("_", " ") for name in wide], rotation=45, ha="right")
+    colours = ax.imshow(wide, cmap="RdBu_r", vmin=0.0, vmax=2.0, aspect="auto")  # white is 1
+    figure.colorbar(colours, ax=ax, label="mean distance to c, in d_ref")
+    for (i, k), value in np.ndenumerate(wide.to_numpy()):
+        ax.text(k, i, f"{value:.2f}", ha="center", va="center", size="small", color="white" if abs(value - 1) > 0.6 else "black")
+    ax.set_yticks(range(len(wide)), wide.index)
+    names = [str(name).replace(", ", "\n").replace("_", " ") for name in wide]
+    ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+    ax.spines[:].set_visible(False)
     return figure
 
 
