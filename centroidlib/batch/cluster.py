@@ -23,6 +23,7 @@ from centroidlib.batch.state import State, look_again, state_of
 
 MEMORY = 4.0  # GiB that a notebook takes at most, on the 10,000 faces and on all of CelebA's
 PREFIX = "notebook"  # of the tasks' keys, by which Dask tells what they are like
+STOPPED = {"state": "stopped", "why": "stopped by hand"}
 TIMEOUT = 30.0  # seconds in which a scheduler must answer
 
 
@@ -170,6 +171,8 @@ def run_all(
 ) -> bool:
     """Run the graph to its end; whether it was stopped by hand before.
 
+    What compares the runs comes when all have ended, and takes those that did not fail.
+
     Args:
         client: of the cluster.
         stages: each behind those it waits for.
@@ -183,10 +186,15 @@ def run_all(
         KeyboardInterrupt: stopped by hand a second time, while notebooks still ran.
     """
     begun: set[str] = set()
+    states: dict[str, str] = {}
 
     def heard(event: tuple[float, Mapping[str, Any]]) -> None:
         begun.add(event[1]["label"])
         told(event[1])
+
+    def noted(outcome: Mapping[str, Any]) -> None:
+        states[outcome["label"]] = outcome["state"]
+        told(outcome)
 
     def expect_long_tasks() -> None:  # else all go to the worker that holds what they waited for
         import dask
@@ -198,32 +206,41 @@ def run_all(
     client.run_on_scheduler(expect_long_tasks)
     if not client.scheduler_info()["workers"]:
         told({"label": "The batch", "why": "waits for a worker of the cluster"})
-    futures: dict[str, Future[Any]] = {}
-    for number, stage in enumerate(stages):
-        futures[stage.label] = client.submit(
-            run_stage, stage, needed[stage.label], batch, rerun_stale, resources.threads[stage.label], resources.devices,
-            *(futures[label] for label in stage.after), key=f"{PREFIX}-0-{batch}/{stage.label}", pure=False,
-            priority=-number,  # in the order of the plan, a seed's arms together: a batch that is stopped leaves whole pairs
-        )  # fmt: skip
-    left = {future.key: stage for stage, future in zip(stages, futures.values(), strict=True)}
-    done: set[str] = set()
-    stopped = False
-    while left:
-        try:
-            for future in as_completed([futures[stage.label] for stage in left.values()]):
-                stage = left[future.key]
-                if future.status == "finished":
-                    done.add(stage.label)
-                ended = {label for label in stage.after if futures[label].status != "pending"}
-                told(_result(stage, future, ended - done, stopped))
-                del left[future.key]
-        except KeyboardInterrupt:
-            if stopped:
-                raise
-            stopped = True
-            told({"label": "The batch", "why": "waits for its notebooks to save what they can; Ctrl-C again stops at once"})
-            client.run(stop, batch, on_error="ignore")
-            client.cancel([futures[stage.label] for stage in left.values() if stage.label not in begun])
+
+    def run(graph: list[Stage]) -> bool:
+        futures: dict[str, Future[Any]] = {}
+        for number, stage in enumerate(graph):
+            before = [futures[label] for label in stage.after if label in futures]
+            futures[stage.label] = client.submit(
+                run_stage, stage, needed[stage.label], batch, rerun_stale, resources.threads[stage.label], resources.devices,
+                *before, key=f"{PREFIX}-0-{batch}/{stage.label}", pure=False,
+                priority=-number,  # the order of the plan, as far as workers are free: a seed's arms one after the other
+            )  # fmt: skip
+        left = {future.key: stage for stage, future in zip(graph, futures.values(), strict=True)}
+        stopped = False
+        while left:
+            try:
+                for future in as_completed([futures[stage.label] for stage in left.values()]):
+                    stage = left[future.key]
+                    ended = {label for label in stage.after if label in futures and futures[label].status != "pending"}
+                    noted(_result(stage, future, {label for label in ended if futures[label].status != "finished"}, stopped))
+                    del left[future.key]
+            except KeyboardInterrupt:
+                if stopped:
+                    raise
+                stopped = True
+                told({"label": "The batch", "why": "waits for its notebooks to save what they can; Ctrl-C again stops at once"})
+                client.run(stop, batch, on_error="ignore")
+                client.cancel([futures[stage.label] for stage in left.values() if stage.label not in begun])
+        return stopped
+
+    stopped = run([stage for stage in stages if not stage.compares])
+    comparing = [stage for stage in stages if stage.compares]
+    failed = [label for label, state in states.items() if state == "failed"]
+    if comparing and not stopped and any(states[label] in ("ran", "done", "stale") for label in comparing[0].after):
+        return run(comparing)
+    for stage in comparing:
+        noted({"label": stage.label, "state": "blocked", "why": f"waits for {', '.join(failed)}"} | (STOPPED if stopped else {}))
     return stopped
 
 
@@ -233,7 +250,7 @@ def _result(stage: Stage, future: Future[Any], lacking: set[str], stopped: bool)
     error = future.exception() if future.status == "error" else None
     found = {"label": stage.label, "state": "failed"}
     if stopped and (error is None or (isinstance(error, StageError) and error.stopped)):
-        return found | {"state": "stopped", "why": "stopped by hand"}
+        return found | STOPPED
     if isinstance(error, StageError):
         if error.label == stage.label:
             return found | {"why": str(error)}

@@ -91,9 +91,14 @@ def execute(stage: Stage, environment: Mapping[str, str], batch: str, handle: in
     except (PapermillExecutionError, RuntimeError, NoSuchKernel) as error:
         if batch in _stopped:
             raise StageError(stage.label, f"{stage.label} was stopped.", stopped=True) from None
-        raise StageError(stage.label, _sentence(stage, error, failed)) from None
+        sentence = _sentence(stage, error, failed)
+        record = read_record(stage.folder)
+        record["failed"] = {stage.name: sentence.splitlines()[0]}
+        write_record(stage.folder, record)
+        raise StageError(stage.label, sentence) from None
     failed.unlink(missing_ok=True)
     record = read_record(stage.folder)
+    record.pop("failed", None)
     noted = record.get("stages", {}).get(stage.name, {"notebook": None})
     if "notebook" in noted:
         sentence = f"{stage.label} ran to its end but left no record: its last cell must call run.finish(...)."

@@ -44,6 +44,11 @@ class Stage:
         return self.notebook.defaults | self.parameters
 
     @property
+    def compares(self) -> bool:
+        """Whether it is about all runs: it then takes those that there are, and tells which failed."""
+        return "runs" in self.parameters
+
+    @property
     def root(self) -> Path:
         """The project's root, which relative paths count from."""
         return self.folder.parents[2]
