@@ -38,8 +38,10 @@ def collect(folders: Sequence[Path], label_protocols: bool = False) -> pd.DataFr
             each differs, and every table is made once a protocol.
 
     Raises:
-        ValueError: the runs were measured under different protocols, and `label_protocols` is not set.
+        ValueError: there are no runs, or they were measured under different protocols and `label_protocols` is not set.
     """
+    if not folders:
+        raise ValueError("None of these runs has been evaluated, so there is nothing to compare: run 03_evaluate.ipynb first.")
     rows, protocols = [], {}
     for folder in folders:
         record = read_record(folder)
@@ -105,16 +107,26 @@ def write(table: pd.DataFrame | str, path: Path) -> None:
     write_text(path, table if isinstance(table, str) else table.to_csv(index=False))
 
 
+def failed_runs(batch: Path, names: Sequence[str]) -> dict[str, str]:
+    """Of runs that were begun and have no metrics.json, the sentence in which they failed."""
+    without = [name for name in names if not (batch / name / "metrics.json").is_file()]
+    return {name: " ".join(read_record(batch / name).get("failed", {}).values()) or f"{name} has no metrics." for name in without}
+
+
+def curves(batch: Path, names: Sequence[str]) -> pd.DataFrame:
+    """The learning curves of the runs that have one, one below the other, with columns `arm` and `seed`; empty where none has."""
+    return _below_each_other(batch, [name for name in names if (batch / name / "curve.csv").is_file()], "curve.csv")
+
+
 def histories(batch: Path, names: Sequence[str]) -> pd.DataFrame:
     """The training histories of the runs that were trained, one below the other, with columns `arm` and `seed`."""
-    parts = []
-    for name in names:
-        record = read_record(batch / name)
-        if _averaged_from(record):
-            continue
-        known = record["parameters"]
-        parts.append(pd.read_csv(batch / name / "history.csv").assign(arm=known["arm"], seed=known["seed"]))
-    return pd.concat(parts, ignore_index=True)
+    return _below_each_other(batch, [name for name in names if not _averaged_from(read_record(batch / name))], "history.csv")
+
+
+def _below_each_other(batch: Path, names: Sequence[str], file: str) -> pd.DataFrame:
+    known = {name: read_record(batch / name)["parameters"] for name in names}
+    parts = [pd.read_csv(batch / name / file).assign(arm=own["arm"], seed=own["seed"]) for name, own in known.items()]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def metrics_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
@@ -133,12 +145,12 @@ def metrics_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
         ]
     ]
     for name, entry in measured.items():
-        interval = "–" if entry["low"] is None else f"{_number(entry['low'])} to {_number(entry['high'])} ({entry['interval']})"
-        at_floor = _number(entry["value_at_floor_n"])
+        interval = "–" if entry["low"] is None else f"{number(entry['low'])} to {number(entry['high'])} ({entry['interval']})"
+        at_floor = number(entry["value_at_floor_n"])
         at_floor += f" (N = {entry['floor_n']:,})" if entry["value_at_floor_n"] is not None else ""
         unknown = "–" if name.startswith("lpips") else "not known"  # LPIPS is of generated images alone
         counts = f"{entry['n_fake']:,} / " + (f"{entry['n_real']:,}" if entry["n_real"] else unknown)
-        numbers = [_number(entry["value"]), interval, _number(entry["floor"]), _number(entry["floor_heldout"]), at_floor]
+        numbers = [number(entry["value"]), interval, number(entry["floor"]), number(entry["floor_heldout"]), at_floor]
         rows.append([f"`{name}`", *numbers, counts, ARROWS[entry["better"]], "yes" if entry["seen_by_loss"] else "no"])
     return markdown(rows)
 
@@ -147,7 +159,7 @@ def floors_table(floors: Mapping[str, Mapping[str, Any]]) -> str:
     """What `measure_real` found, as a Markdown table."""
     rows = [["metric", "real against real", "against held-out", "N a side"]]
     rows += [
-        [f"`{name}`", _number(f["floor"]), _number(f["floor_heldout"]), f"{f['n']:,}" if f["n"] else "–"]
+        [f"`{name}`", number(f["floor"]), number(f["floor_heldout"]), f"{f['n']:,}" if f["n"] else "–"]
         for name, f in floors.items()
     ]
     return markdown(rows)
@@ -156,12 +168,12 @@ def floors_table(floors: Mapping[str, Mapping[str, Any]]) -> str:
 def table1(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
     """Table 1 of the paper with our arms, and all our metrics, as Markdown.
 
-    Over several seeds: mean ± standard deviation; of one seed: the value and its interval within the run. The paper's
+    Over several seeds: mean and 95 % t interval; of one seed: the value and its interval within the run. The paper's
     rows are FID at 2,048 dimensions over 50,000 images of all of CelebA: a column that our runs did not measure so
     stays empty. Rows of several protocols make a table each, headed by what differs.
     """
     if rows["protocol"].nunique() > 1:
-        return "\n".join(_each_protocol(rows, lambda part: table1(part, better)))
+        return "\n".join(each_protocol(rows, lambda part: table1(part, better)))
     arms = list(dict.fromkeys(rows["arm"]))
     first = rows.iloc[0]
     head = [["", "FID (2048)", "LPIPS (alex)", "seeds"]]
@@ -169,7 +181,7 @@ def table1(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
     for arm in arms:
         mine = rows[rows["arm"] == arm]
         head.append([f"ours: {arm}", _spread(mine, "fid"), _spread(mine, "lpips_alex"), str(len(mine))])
-    head.append(["real images", *(_number(first.get(f"{name}_floor")) for name in ("fid", "lpips_alex")), ""])
+    head.append(["real images", *(number(first.get(f"{name}_floor")) for name in ("fid", "lpips_alex")), ""])
 
     body = [["metric", *arms, "real images", "held-out", "better"]]
     for name, way in better.items():
@@ -177,11 +189,11 @@ def table1(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
             continue
         values = [_spread(rows[rows["arm"] == arm], name) for arm in arms]
         seen = "; seen by the loss" if first[f"{name}_seen_by_loss"] else ""
-        floors = [_number(first[f"{name}_{f}"]) for f in ("floor", "floor_heldout")]
+        floors = [number(first[f"{name}_{f}"]) for f in ("floor", "floor_heldout")]
         body.append([f"`{name}`", *values, *floors, ARROWS[way] + seen])
         at_floor = rows[f"{name}_value_at_floor_n"].astype(float)
         if at_floor.notna().any() and not np.allclose(at_floor, rows[name], rtol=1e-9):
-            values = [_number(at_floor[rows["arm"] == arm].mean()) for arm in arms]
+            values = [number(at_floor[rows["arm"] == arm].mean()) for arm in arms]
             body.append([f"`{name}` at the N of real images' value", *values, *floors, ARROWS[way] + seen])
     strengths = "; ".join(f"{a}: λ = {float(rows.loc[rows['arm'] == a, 'lambda_'].iloc[0]):g}" for a in arms)
     unit = "distances in units of d_ref" if first["unit"] == "d_ref" else "raw distances"
@@ -196,69 +208,12 @@ def table1(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
         "images never trained on; both of fewer images than the arms where there are no more (metrics.json says how many), and "
         "where that matters, the arms' values at that number stand in a row of their own."
     )
-    if len(rows) == len(arms):
-        caption += " In brackets: 95 % intervals within the run, which say nothing of other seeds."
+    within = "95 % intervals within the run, which say nothing of other seeds"
+    caption += f" In brackets: {within if len(rows) == len(arms) else '95 % t intervals over seeds'}."
     if "fid" not in better:
         space = next(iter(better))
         caption += f" FID proper was not measured here; `{space}` is another distance, not comparable with the paper's FID."
     return f"{markdown(head)}\n\n{markdown(body)}\n\n{caption}\n"
-
-
-def paired_differences(rows: pd.DataFrame, metrics: Sequence[str], baseline: str = "baseline") -> pd.DataFrame:
-    """Arm minus baseline, seed by seed: mean and 95 % t interval (NaN for one seed), a row an arm and metric."""
-    wide = rows.set_index(["seed", "arm"])
-    found = []
-    for arm in dict.fromkeys(rows["arm"]):
-        for metric in metrics if arm != baseline else ():
-            table = wide[metric].unstack("arm")
-            gap = (table[arm] - table[baseline]).dropna()
-            half = stdtrit(len(gap) - 1, 0.975) * gap.std() / np.sqrt(len(gap)) if len(gap) > 1 else np.nan
-            mean = gap.mean()
-            found.append(
-                {"arm": arm, "metric": metric, "difference": mean, "low": mean - half, "high": mean + half, "seeds": len(gap)}
-            )
-    return pd.DataFrame(found)
-
-
-def verdict(rows: pd.DataFrame, better: Mapping[str, str], baseline: str = "baseline") -> str:
-    """What the runs say of each arm against the baseline, in Markdown sentences computed from the numbers.
-
-    For metrics whose target is the real images' own value, the distance to it is compared. Rows of several protocols
-    are compared one protocol at a time.
-    """
-    if rows["protocol"].nunique() > 1:
-        return "\n\n".join(_each_protocol(rows, lambda part: verdict(part, better, baseline)))
-    better = {name: way for name, way in better.items() if not rows[name].isna().all()}
-    arms = list(dict.fromkeys(rows["arm"]))
-    if baseline not in arms or len(arms) < 2:
-        return "**Answer.** There is only one arm here, so nothing is compared: run the other (λ = 0, arm `baseline`) as well."
-    away = rows.copy()
-    for name in (n for n, way in better.items() if way == "floor"):
-        away[name] = (away[name] - away[f"{name}_floor"]).abs()
-    lines = []
-    for _, gap in paired_differences(away, list(better), baseline).iterrows():
-        sign = -1 if better[gap["metric"]] == "higher" else 1
-        what = "distance to the real images' value" if better[gap["metric"]] == "floor" else "value"
-        seen = " (seen by the loss)" if rows[f"{gap['metric']}_seen_by_loss"].any() else ""
-        text = f"- **{gap['arm']}**, `{gap['metric']}`{seen}: {what} {gap['difference']:+.4g} against the baseline"
-        if gap["seeds"] < 2:
-            word = (
-                "no difference" if gap["difference"] == 0 else "in its favour" if sign * gap["difference"] < 0 else "against it"
-            )
-            text += f", {word}."
-        else:
-            clear = gap["low"] > 0 or gap["high"] < 0
-            word = ("improved" if sign * gap["difference"] < 0 else "worse") if clear else "not distinguishable"
-            text += f" (95 % interval {gap['low']:+.4g} to {gap['high']:+.4g}, {gap['seeds']} seeds): {word}."
-        lines.append(text)
-    seeds = rows["seed"].nunique()
-    opening = (
-        "**Answer.** One seed an arm shows what a difference looks like, not whether it is real: neighbouring seeds of one arm "
-        "differ as well. No verdict follows from these:"
-        if seeds < 2
-        else f"**Answer.** Paired differences over {seeds} seeds; each line stands alone, not corrected for their number:"
-    )
-    return "\n".join([opening, "", *lines])
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -268,7 +223,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]])
 
 
-def _each_protocol(rows: pd.DataFrame, told: Callable[[pd.DataFrame], str]) -> list[str]:
+def each_protocol(rows: pd.DataFrame, told: Callable[[pd.DataFrame], str]) -> list[str]:
     """What is told of the runs of each protocol, headed by what differs."""
     return [f"#### {label}\n\n{told(part.assign(protocol=''))}" for label, part in rows.groupby("protocol", sort=False)]
 
@@ -276,12 +231,15 @@ def _each_protocol(rows: pd.DataFrame, told: Callable[[pd.DataFrame], str]) -> l
 def _spread(rows: pd.DataFrame, name: str) -> str:
     if name not in rows or rows[name].isna().all():
         return "–"
-    mean = _number(rows[name].mean())
+    mean = number(rows[name].mean())
     if len(rows) > 1:
-        return f"{mean} ± {rows[name].std():.2g}"
-    low, high = rows[f"{name}_low"].iloc[0], rows[f"{name}_high"].iloc[0]
-    return mean if pd.isna(low) else f"{mean} ({_number(low)} to {_number(high)})"
+        half = stdtrit(len(rows) - 1, 0.975) * rows[name].std() / np.sqrt(len(rows))
+        low, high = rows[name].mean() - half, rows[name].mean() + half
+    else:
+        low, high = rows[f"{name}_low"].iloc[0], rows[f"{name}_high"].iloc[0]
+    return mean if pd.isna(low) else f"{mean} ({number(low)} to {number(high)})"
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Four digits, or a dash for what is not known."""
     return "–" if value is None or pd.isna(value) else f"{value:.4g}"

@@ -70,7 +70,7 @@ def _over_n(ax: Axes, entry: Mapping[str, Any], limit: Mapping[str, Any] | None,
 
 
 def figure_metrics(rows: pd.DataFrame, groups: Mapping[str, Sequence[str]], better: Mapping[str, str]) -> Figure:
-    """Each metric by arm, a dot a seed with its interval, beside what real images score; a row a feature space.
+    """Each metric by arm, a dot a run with its interval, a line from arm to arm a seed; a row a feature space.
 
     Dashed is the value of real halves, a cross that of held-out images.
 
@@ -90,16 +90,20 @@ def figure_metrics(rows: pd.DataFrame, groups: Mapping[str, Sequence[str]], bett
     for (label, metrics), line in zip(groups.items(), axes, strict=True):
         for ax, metric in zip(line, metrics, strict=False):
             ax.set_axis_on()
+            pairs: dict[tuple[str, int], list[tuple[float, float]]] = {}
             for i, (protocol, arm) in enumerate(arms):
                 mine = rows[(rows["arm"] == arm) & (rows["protocol"] == protocol)]
                 spread = np.linspace(-0.2, 0.2, len(mine)) if len(mine) > 1 else [0.0]
                 for x, (_, row) in zip(spread, mine.iterrows(), strict=True):
                     estimate = {part: row[f"{metric}_{part}"] for part in ("low", "high")} | {"value": row[metric]}
                     _with_interval(ax, i + x, estimate, arm_colour(arm), "o")
+                    pairs.setdefault((protocol, row["seed"]), []).append((i + x, row[metric]))
                 ax.plot([i - 0.5, i + 0.5], [mine[f"{metric}_floor"].mean()] * 2, color=REAL, ls="--", lw=1.2)
                 held_out = mine.get(f"{metric}_floor_heldout", pd.Series(dtype=float)).dropna()
                 if len(held_out):
                     ax.plot(i + 0.4, held_out.iloc[0], "x", color=REAL, ms=6)
+            for points in pairs.values():
+                ax.plot(*zip(*points, strict=True), color=REAL, lw=0.7, alpha=0.5, zorder=1)
             title = next((short for short in SPACE_METRICS if named(label, short) == metric), metric)
             seen = " (seen)" if rows.get(f"{metric}_seen_by_loss", pd.Series([False])).any() else ""
             ax.set(
