@@ -2,12 +2,10 @@
 
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
-from centroidlib import tables
+from centroidlib import tables, verdict
 from centroidlib.runs import write_record
 
 
@@ -84,10 +82,10 @@ def test_an_ablation_of_the_protocol_is_shown_labelled(two_protocols):
     rows = tables.collect(two_protocols, label_protocols=True)
     better = tables.better_of([folder / "metrics.json" for folder in two_protocols])
     assert list(rows["protocol"].unique()) == ["resize = None", "resize = lanczos"]
-    table, words = tables.table1(rows, better), tables.verdict(rows, better)
+    table, words = tables.table1(rows, better), verdict.verdict(rows, better)
     for text in (table, words):
         assert text.index("#### resize = None") < text.index("#### resize = lanczos")
-    assert "| ours: baseline               | 31.33 ± 1.5" in table
+    assert "| ours: baseline               | 31.33 (27.54 to 35.13)" in table
     assert "| ours: baseline               | 3 (2 to 4)" in table
     assert "3 seeds" in words.split("lanczos")[0]
     assert "No verdict follows" in words.split("lanczos")[1]
@@ -130,10 +128,11 @@ def test_table1_holds_the_papers_rows_beside_ours(folders):
     text = tables.table1(tables.collect(folders), better)
     assert "32.1361" in text
     assert "0.2981" in text
-    assert "31.33 ± 1.5" in text
+    assert "31.33 (27.54 to 35.13)" in text
     assert "not measured here" not in text
     assert "9 real images" in text
     assert "within the run" not in text
+    assert "In brackets: 95 % t intervals over seeds." in text
 
 
 def test_table1_holds_the_arms_at_the_floors_n_where_it_is_another(folders):
@@ -157,32 +156,28 @@ def test_table1_of_one_seed_holds_its_interval(folders):
     assert "95 % intervals within the run, which say nothing of other seeds" in text
 
 
-def test_paired_differences_are_those_of_a_paired_t_interval(folders):
-    gaps = tables.paired_differences(tables.collect(folders), ["fid"]).iloc[0]
-    known = np.array([-2.0, -3.0, -1.5])
-    interval = stats.t.interval(0.95, 2, known.mean(), stats.sem(known))
-    assert gaps["difference"] == pytest.approx(known.mean())
-    assert (gaps["low"], gaps["high"]) == pytest.approx(interval)
-    assert gaps["seeds"] == 3
+def test_nothing_evaluated_is_said(tmp_path):
+    with pytest.raises(ValueError, match="None of these runs has been evaluated, so there is nothing to compare"):
+        tables.collect([])
 
 
-def test_the_verdict_follows_the_interval(folders):
-    rows, better = tables.collect(folders), {"fid": "lower", "recall": "higher", "lpips_alex": "floor"}
-    words = tables.verdict(rows, better)
-    assert "`fid`: value -2.167 against the baseline (95 % interval -4.064 to -0.2694, 3 seeds): improved." in words
-    assert "`recall`: value +0 against the baseline (95 % interval +0 to +0, 3 seeds): not distinguishable." in words
-    assert "`lpips_alex`: distance to the real images' value -0.02167" in words
+def test_runs_that_failed_are_told_with_their_sentence(folders, tmp_path):
+    for name in ("centroid_seed3", "centroid_seed4"):
+        (tmp_path / name).mkdir()
+    record = {"stages": {}, "failed": {"02_train": "centroid_seed3/02_train failed. Step 3: not finite."}}
+    (tmp_path / "centroid_seed3" / "run.json").write_text(json.dumps(record))
+    names = [*(folder.name for folder in folders), "centroid_seed3", "centroid_seed4"]
+    assert tables.failed_runs(tmp_path, names) == {
+        "centroid_seed3": "centroid_seed3/02_train failed. Step 3: not finite.",
+        "centroid_seed4": "centroid_seed4 has no metrics.",
+    }
 
 
-def test_one_seed_gives_no_verdict(folders):
-    words = tables.verdict(tables.collect([folders[0], folders[3]]), {"fid": "lower", "recall": "higher"})
-    assert "No verdict follows" in words
-    assert "in its favour" in words
-    assert "`recall`: value +0 against the baseline, no difference." in words
-
-
-def test_one_arm_alone_is_said_so(folders):
-    assert "only one arm" in tables.verdict(tables.collect(folders[:3]), {"fid": "lower"})
+def test_learning_curves_are_those_of_the_runs_that_have_one(folders, tmp_path):
+    (folders[1] / "curve.csv").write_text("step,fid\n10,3.0\n20,2.0\n")
+    found = tables.curves(tmp_path, [folder.name for folder in folders])
+    assert found.to_dict("list") == {"step": [10, 20], "fid": [3.0, 2.0], "arm": ["baseline"] * 2, "seed": [1, 1]}
+    assert tables.curves(tmp_path, [folders[0].name]).empty
 
 
 def test_histories_carry_arm_and_seed(folders, tmp_path):

@@ -110,10 +110,12 @@ def figure_metrics(rows: pd.DataFrame, groups: Mapping[str, Sequence[str]], bett
                 xticks=range(len(arms)),
                 xticklabels=names,
                 xlim=(-0.6, len(arms) - 0.4),
-                title=title,
+                title=title.replace("between_checkpoints_", "between checkpoints:\n"),
                 xlabel=sign[better[metric]] + seen,
             )
             ax.tick_params(labelsize="small")
+            if len(arms) > 2:
+                plt.setp(ax.get_xticklabels(), rotation=25, ha="right", rotation_mode="anchor")
     return figure
 
 
