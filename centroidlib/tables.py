@@ -57,7 +57,7 @@ def collect(folders: Sequence[Path], label_protocols: bool = False) -> pd.DataFr
             row[name] = entry["value"]
             parts = ("standard_error", "low", "high", "floor", "floor_heldout", "value_at_floor_n", "seen_by_loss")
             row |= {f"{name}_{part}": entry.get(part) for part in parts}
-        rows.append(row | {"n_real": measured["protocol"]["n_real"], "n_fake": measured["protocol"]["n_fake"]})
+        rows.append(row | {name: measured["protocol"].get(name) for name in ("real_images", "n_real", "n_fake")})
     differing = _differences(protocols)
     if differing and not label_protocols:
         listed = "; ".join(f"{name}: {text}" for name, text in differing.items())

@@ -39,10 +39,10 @@ def paired_differences(rows: pd.DataFrame, better: Mapping[str, str], baseline: 
         baseline: the arm that the others are compared with.
 
     Returns:
-        A row an arm and metric: `arm`, `metric`, `primary`, `seen_by_loss`, `difference`, `low`, `high`, `deviation` (of the
-        differences), `seeds`, `p` (paired t test), `p_holm`, `word` (`improved`, `worse`, `not distinguishable`; of one seed
-        `in its favour`, `against it`, `no difference`) and `needed`: seeds that show a difference of the paper's size four
-        times in five, where the paper gives one.
+        A row an arm and metric: `arm`, `baseline`, `metric`, `primary`, `seen_by_loss`, `difference`, `low`, `high`,
+        `deviation` (of the differences), `seeds`, `p` (paired t test), `p_holm`, `word` (`improved`, `worse`, `not
+        distinguishable`; of one seed `in its favour`, `against it`, `no difference`) and `needed`: seeds that show a
+        difference of the paper's size four times in five, where the paper gives one.
     """
     away = rows.copy()
     for name in (name for name, way in better.items() if way == "floor"):
@@ -67,6 +67,28 @@ def paired_differences(rows: pd.DataFrame, better: Mapping[str, str], baseline: 
     table.loc[others, "p_holm"] = _holm(table.loc[others, "p"].to_numpy(float))
     table["word"] = [_word(row, better[row["metric"]]) for _, row in table.iterrows()]
     return table
+
+
+def ablation_differences(rows: pd.DataFrame, better: Mapping[str, str]) -> pd.DataFrame:
+    """`paired_differences` of arms that may differ in Φ and in their real images: each against λ = 0 on the same images.
+
+    Only in metrics that all have and no loss saw; distances to c mean another thing in every feature space.
+
+    Raises:
+        ValueError: an arm has no baseline on its own images.
+    """
+    unseen = [name for name in better if rows[name].notna().all() and not rows[f"{name}_seen_by_loss"].any()]
+    shared = {name: better[name] for name in unseen if not name.endswith("_inf")}
+    found = []
+    for _, part in rows.groupby("real_images", sort=False):
+        without = part.loc[part["lambda_"] == 0, "arm"].unique()
+        if len(without) != 1:
+            arms = ", ".join(part["arm"].unique())
+            raise ValueError(
+                f"The arms {arms} were trained on the same images and need one baseline, an arm with λ = 0, among them."
+            )
+        found.append(paired_differences(part, shared, without[0]))
+    return pd.concat(found, ignore_index=True)
 
 
 def paper_sizes(baseline: pd.DataFrame, primary: Sequence[str]) -> dict[str, float]:

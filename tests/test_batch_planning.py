@@ -194,6 +194,15 @@ def test_what_arms_share_runs_once_for_all_that_agree_on_its_parameters(spaces):
     assert set(stages["03_last"].after) == {label for label, stage in stages.items() if stage.name == "02_run"}
 
 
+def test_an_arm_may_differ_in_what_only_the_shared_notebook_has(spaces):
+    stages = {stage.label: stage for stage in planned(spaces, arms={"plain": {}, "other": {"rate": 0.5}})}
+    assert stages["01_first-rate0.5/01_first"].parameters["rate"] == 0.5
+    run = stages["other_seed0/02_run"]
+    assert (run.parameters["first"], run.after) == ("01_first-rate0.5", ("01_first-rate0.5/01_first",))
+    assert "rate" not in run.parameters
+    assert stages["plain_seed0/02_run"].parameters["first"] == "01_first"
+
+
 def test_an_average_is_evaluated_at_each_point_of_a_grid(project):
     write_notebook(project / "notebooks" / "02_train.ipynb", BODIES["02_run"][0] + "\nema = 0.0  # decay")
     write_notebook(
@@ -277,7 +286,7 @@ ITSELF = "is set by the batch itself, from the file's name, arms and seeds."
             f"small.yml, line #, arm a: {UNKNOWN} 'lambda' (did you mean 'lambda_'?).",
         ),
         ({}, {"sorce": "x"}, f"--set: {UNKNOWN} 'sorce' (did you mean 'source'?)."),
-        ({"arms": {"a": {"rate": 0.5}}}, {}, f"small.yml, line #, arm a: {UNKNOWN} 'rate'."),
+        ({"arms": {"a": {"rate": 0.5}}}, {}, f"{AT}rate is a parameter of 01_first.ipynb, which arms share. To run it once for"),
         ({"parameters": {"steps": "many"}}, {}, "small.yml, line #: steps must be of type int like its default 10, not 'many'."),
         ({"parameters": {"steps": True}}, {}, "small.yml, line #: steps must be of type int like its default 10, not True."),
         ({"parameters": {"rate": True}}, {}, "small.yml, line #: rate must be of type float like its default 0.1, not True."),

@@ -176,6 +176,7 @@ def _seeds_on_disk(folder: Path, arms: Iterable[str]) -> set[int]:
 def _check(batch: BatchFile, notebooks: list[Notebook]) -> None:
     """Refuse names that no notebook knows, and arms and seeds that cannot be."""
     per_arm = [notebook for notebook in notebooks if "arm" in notebook.defaults]
+    before = notebooks[: notebooks.index(per_arm[0])] if per_arm else []
     if "seed" in batch.settings and not per_arm:
         raise BatchError("--set: no notebook of this batch has a parameter 'seed'.")
     for name in batch.common:
@@ -191,7 +192,8 @@ def _check(batch: BatchFile, notebooks: list[Notebook]) -> None:
             raise BatchError(f"{where}: the arm {arm[:40]}… names a folder, and is too long for one.")
         for name in own:
             where_name = f"{batch.where('arms', arm, name)}, arm {arm}"
-            _check_known(name, where_name, per_arm if name in batch.grids else _notebooks_of(batch, arm, per_arm), notebooks)
+            taking = per_arm if name in batch.grids else _notebooks_of(batch, arm, per_arm)
+            _check_known(name, where_name, [*before, *taking], notebooks)
         source = own.get("generator_of")
         known = isinstance(source, str) and source in batch.arms and "generator_of" not in batch.arms[source]
         trained = batch.common | batch.arms[str(source)] if known else {}

@@ -119,6 +119,41 @@ def figure_metrics(rows: pd.DataFrame, groups: Mapping[str, Sequence[str]], bett
     return figure
 
 
+def figure_ablation(rows: pd.DataFrame, gaps: pd.DataFrame, metrics: Sequence[str]) -> Figure:
+    """A panel a metric: each arm less its baseline, a small dot a seed, a large one their mean with its 95 % t interval.
+
+    The axis is that of the dots: an interval of few seeds may leave it.
+
+    Args:
+        rows: runs.csv.
+        gaps: from `verdict.ablation_differences`.
+        metrics: to draw.
+    """
+    arms = list(dict.fromkeys(gaps["arm"]))
+    figure, axes = plt.subplots(
+        1, len(metrics), figsize=(2.0 + 3.2 * len(metrics), 0.9 + 0.32 * len(arms)), sharey=True, squeeze=False
+    )
+    for ax, metric in zip(axes.flat, metrics, strict=True):
+        farthest = 0.0
+        wide = rows.pivot(index="seed", columns="arm", values=metric)
+        floor = rows.drop_duplicates("arm").set_index("arm")[f"{metric}_floor"]
+        to_floor = metric.startswith("lpips")
+        for _, gap in gaps[gaps["metric"] == metric].iterrows():
+            y, arm = arms.index(gap["arm"]), gap["arm"]
+            mine, other = ((wide[name] - floor[name]).abs() if to_floor else wide[name] for name in (arm, gap["baseline"]))
+            each = (mine - other).dropna()
+            farthest = max(farthest, float(each.abs().max()))
+            ax.plot(each, [y] * len(each), "o", color=REAL, ms=3, alpha=0.7)
+            ax.plot(gap["difference"], y, "o", color=COLOURS[0], ms=7)
+            ax.plot([gap["low"], gap["high"]], [y, y], color=COLOURS[0], lw=1.5)
+        ax.axvline(0, color="black", lw=1, ls="--")
+        ax.set(xlim=(-1.6 * farthest, 1.6 * farthest) if farthest else None)
+        ax.set(title=metric, xlabel="arm less its baseline" + (", of the distance to real pairs'" if to_floor else ""))
+    axes[0, 0].set_yticks(range(len(arms)), arms)
+    axes[0, 0].invert_yaxis()
+    return figure
+
+
 def figure_curves(curves: pd.DataFrame, metrics: Sequence[str]) -> Figure:
     """Learning curves of runs, a panel a metric: thin a run, thick the mean of an arm's seeds with its 95 % t interval.
 
