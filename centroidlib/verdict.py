@@ -57,9 +57,8 @@ def paired_differences(rows: pd.DataFrame, better: Mapping[str, str], baseline: 
             gap = (table[arm] - table[baseline]).dropna()
             if len(gap):
                 seen = bool(rows[f"{metric}_seen_by_loss"].any())
-                row = {"arm": arm, "metric": metric, "primary": metric in primary, "seen_by_loss": seen} | _t_interval(
-                    gap.to_numpy()
-                )
+                row = {"arm": arm, "baseline": baseline, "metric": metric, "primary": metric in primary, "seen_by_loss": seen}
+                row |= _t_interval(gap.to_numpy(float))
                 found.append(row | {"needed": seeds_needed(row["deviation"], sizes[metric]) if metric in sizes else None})
     table = pd.DataFrame(found)
     others = ~table["primary"]
@@ -84,9 +83,7 @@ def ablation_differences(rows: pd.DataFrame, better: Mapping[str, str]) -> pd.Da
         without = part.loc[part["lambda_"] == 0, "arm"].unique()
         if len(without) != 1:
             arms = ", ".join(part["arm"].unique())
-            raise ValueError(
-                f"The arms {arms} were trained on the same images and need one baseline, an arm with λ = 0, among them."
-            )
+            raise ValueError(f"The arms {arms} saw the same images and need one baseline, an arm with λ = 0, among them.")
         found.append(paired_differences(part, shared, without[0]))
     return pd.concat(found, ignore_index=True)
 
@@ -122,16 +119,15 @@ def with_checkpoint_spread(rows: pd.DataFrame, curves: pd.DataFrame, metric: str
     last = curves.sort_values("step").groupby(["arm", "seed"])[metric]
     spread = last.apply(lambda values: values.iloc[-LAST_CHECKPOINTS:].std()).rename(name).reset_index()
     found = rows.merge(spread, on=["arm", "seed"], how="left")
-    unknown = {
-        f"{name}_{part}": np.nan for part in ("standard_error", "low", "high", "floor", "floor_heldout", "value_at_floor_n")
-    }
+    parts = ("standard_error", "low", "high", "floor", "floor_heldout", "value_at_floor_n")
+    unknown = {f"{name}_{part}": np.nan for part in parts}
     return found.assign(**unknown, **{f"{name}_seen_by_loss": False}), {name: "lower"}
 
 
 def verdict(
     rows: pd.DataFrame, better: Mapping[str, str], failed: Mapping[str, str] | None = None, baseline: str = "baseline"
 ) -> str:
-    """What the runs say of each arm against the baseline and of the paper's four claims, in sentences computed from the numbers.
+    """What the runs say of each arm and of the paper's four claims, in Markdown sentences computed from the numbers.
 
     Args:
         rows: of runs.csv. Those of several protocols are compared one protocol at a time.
@@ -154,12 +150,8 @@ def verdict(
         "",
     ]
     lines += [_primary_line(row, better[row["metric"]]) for _, row in gaps[gaps["primary"]].iterrows()]
-    lines += [
-        "",
-        "The paper's four claims"
-        + (", in all metrics that the loss has not seen, corrected for their number:" if most > 1 else ":"),
-        "",
-    ]
+    corrected = ", corrected for their number" if most > 1 else ""
+    lines += ["", f"The paper's four claims, in metrics that the loss has not seen (but for alignment){corrected}:", ""]
     for claim in CLAIMS:
         lines += [line for arm in arms if arm != baseline for line in _claim_line(claim, arm, gaps)]
     counts = {arm: sum(name.startswith(f"{arm}_seed") for name in failed or {}) for arm in arms}

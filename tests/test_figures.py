@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from centroidlib import plots
-from centroidlib.evaluation import figures
+from centroidlib.evaluation import comparisons, figures
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,7 @@ def test_every_run_and_its_interval_is_drawn():
     rows["protocol"] = ""
     for name in ("fid", "recall"):
         rows = rows.assign(**{f"{name}_floor": 1.0, f"{name}_low": [2.5, np.nan, 1.5], f"{name}_high": [3.2, np.nan, 2.5]})
-    ax, other = figures.figure_metrics(rows, {"fid": ["fid", "recall"]}, {"fid": "lower", "recall": "higher"}).axes
+    ax, other = comparisons.figure_metrics(rows, {"fid": ["fid", "recall"]}, {"fid": "lower", "recall": "higher"}).axes
     assert heights(ax) == [2.0, 3.0, 3.5]
     assert [3.0, 2.0] in [list(line.get_ydata()) for line in ax.lines]  # a line from arm to arm for the seed that both have
     bars = [tuple(line.get_ydata()) for line in ax.lines if len(line.get_ydata()) == 2 and line.get_linewidth() > 1]
@@ -73,7 +73,7 @@ def test_every_run_and_its_interval_is_drawn():
 def test_held_out_images_and_what_the_loss_has_seen_are_marked_beside_the_arms():
     rows = pd.DataFrame({"arm": ["baseline", "centroid"], "seed": 0, "protocol": "", "fid": [3.0, 2.0]})
     rows = rows.assign(fid_floor=1.0, fid_low=np.nan, fid_high=np.nan, fid_floor_heldout=1.2, fid_seen_by_loss=True)
-    (ax,) = figures.figure_metrics(rows, {"fid": ["fid"]}, {"fid": "lower"}).axes
+    (ax,) = comparisons.figure_metrics(rows, {"fid": ["fid"]}, {"fid": "lower"}).axes
     assert heights(ax) == [1.2, 1.2, 2.0, 3.0]
     assert (ax.get_title(loc="left"), ax.get_xlabel()) == ("fid", "lower is better (seen)")
 
@@ -95,6 +95,6 @@ def test_ratios_are_bars():
 def test_protocols_are_drawn_apart_each_beside_its_floor():
     rows = pd.DataFrame({"arm": "baseline", "seed": 0, "fid": [3.0, 9.0], "fid_low": np.nan, "fid_high": np.nan})
     rows = rows.assign(protocol=["resize = bilinear", "resize = lanczos"], fid_floor=[1.0, 4.0])
-    (ax,) = figures.figure_metrics(rows, {"fid": ["fid"]}, {"fid": "lower"}).axes
+    (ax,) = comparisons.figure_metrics(rows, {"fid": ["fid"]}, {"fid": "lower"}).axes
     assert [label.get_text() for label in ax.get_xticklabels()] == ["baseline\nresize = bilinear", "baseline\nresize = lanczos"]
     assert [tuple(line.get_ydata()) for line in ax.lines if len(line.get_ydata()) == 2] == [(1.0, 1.0), (4.0, 4.0)]

@@ -10,6 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from celeba_files import write_celeba
 from PIL import Image
 from torchvision.datasets import CIFAR10, CelebA
 from torchvision.transforms import functional
@@ -449,20 +450,7 @@ def test_synthetic_is_the_drawn_faces(cache):
 @pytest.fixture
 def celeba(tmp_path, monkeypatch):
     """Six images laid out as torchvision keeps CelebA: 1 to 3 train, 4 valid, 5 and 6 test."""
-    base = tmp_path / "data" / "celeba"
-    (base / "img_align_celeba").mkdir(parents=True)
-    names = [f"{i:06}.jpg" for i in range(1, 7)]
-    for seed, name in enumerate(names):
-        picture(178, 218, seed=seed).save(base / "img_align_celeba" / name)
-
-    def table(file, header, values):
-        (base / file).write_text("\n".join([*header, *(f"{n}  {v}" for n, v in zip(names, values, strict=True))]) + "\n")
-
-    table("list_eval_partition.txt", [], [0, 0, 0, 1, 2, 2])
-    table("identity_CelebA.txt", [], range(6))
-    table("list_attr_celeba.txt", ["6", "Bald Smiling"], ["-1  1"] * 6)
-    table("list_bbox_celeba.txt", ["6", "image_id x_1 y_1 width height"], ["1 2 3 4"] * 6)
-    table("list_landmarks_align_celeba.txt", ["6", "lefteye_x lefteye_y"], ["69 109"] * 6)
+    write_celeba(tmp_path / "data" / "celeba", [0, 0, 0, 1, 2, 2])
     monkeypatch.setattr("torchvision.datasets.celeba.check_integrity", lambda path, md5: os.path.isfile(path))
     return tmp_path / "data"
 

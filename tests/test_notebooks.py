@@ -12,6 +12,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from celeba_files import write_celeba
 from PIL import Image
 
 from centroidlib.batch import plan
@@ -204,6 +205,38 @@ def test_a_generators_moving_average_is_an_arm_of_its_own(executed, project):
     assert "plain_seed0/generator_ema.safetensors" in inputs
     outputs = read_record(folder / "plain_seed0")["stages"]["02_train"]["outputs"]
     assert {"generator.safetensors", "generator_ema.safetensors", "film.webp"} <= set(outputs)
+
+
+def test_the_papers_experiment_runs_on_files_laid_out_as_celebas_are(project, tmp_path):
+    """table1.yml with all its notebooks, but at a tiny size and without published weights, of which no file is here."""
+    write_celeba(project.root / "data" / "celeba", [0] * 40 + [1] * 10 + [2] * 10)
+    startup = tmp_path / "ipython" / "profile_default" / "startup" / "files.py"  # each kernel executes it
+    startup.parent.mkdir(parents=True)
+    startup.write_text(
+        "import os\nimport torchvision.datasets.celeba\n"
+        "torchvision.datasets.celeba.check_integrity = lambda path, md5: os.path.isfile(path)\n"
+    )
+    project.environment["IPYTHONDIR"] = str(tmp_path / "ipython")
+    tiny = {name: value for name, value in TINY.items() if name not in ("count", "held_out_count")}
+    tiny |= {
+        "seed": 0,
+        "weights": "random",
+        "fid_dims": 0,
+        "lpips": "",
+        "generators_every": 2,
+        "curve_samples": 20,
+        "calibration": 20,
+    }
+    done = project.python("centroidlib.batch", "notebooks/batches/table1.yml", "--set", *(f"{k}={v}" for k, v in tiny.items()))
+    del project.environment["IPYTHONDIR"]
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = pd.read_csv(project.root / "results" / "table1" / "runs.csv")
+    assert list(rows["arm"]) == ["baseline", "centroid"]
+    assert set(rows["n_real"]) == {60}
+    assert {"source": "celeba", "unit": "raw", "crop": 1.0}.items() <= rows.iloc[1].to_dict().items()
+    curves = pd.read_csv(project.root / "results" / "table1" / "05_compare" / "curves.csv")
+    assert list(curves["step"]) == [2, 4] * 2
+    assert (project.root / "results" / "table1" / "05_compare" / "curves.png").is_file()
 
 
 def test_a_notebook_runs_by_hand_through_plain_papermill(project):

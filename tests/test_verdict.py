@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from centroidlib import verdict
+from centroidlib.evaluation.comparisons import figure_ablation
 
 BETTER = {"fid_768": "lower", "recall_768": "higher", "fd_vgg16_random": "lower", "lpips_alex": "floor", "centre_offset": "lower"}
 GAPS = {  # arm minus baseline, by seed
@@ -180,3 +181,37 @@ def test_the_spread_between_the_last_checkpoints_is_a_metric_of_its_own(rows):
     assert found.loc[(found["arm"] == "centroid") & (found["seed"] == 2), name].item() == pytest.approx(mine["fid_768"].std())
     words = verdict.verdict(found, BETTER | better)
     assert f"- **stability**, centroid: not distinguishable: `{name}`" in words
+
+
+@pytest.fixture
+def ablation(rows):
+    """Two sets of real images with a baseline each; one metric that only some arms have."""
+    rows = rows.assign(lambda_=np.where(rows["arm"] == "baseline", 0.0, 40.0), real_images="whole", fd_own=1.0)
+    rows = rows.assign(fd_own_floor=0.0, fd_own_seen_by_loss=True)
+    arms = {"baseline": "crop-baseline", "centroid": "crop"}
+    other = rows.assign(arm=rows["arm"].map(arms), real_images="cropped", fd_own=np.nan, fid_768=rows["fid_768"] * 2)
+    return pd.concat([rows, other], ignore_index=True)
+
+
+def test_an_ablation_compares_each_arm_with_the_baseline_of_its_own_images(ablation):
+    gaps = verdict.ablation_differences(ablation, BETTER | {"fd_own": "lower"})
+    assert dict(zip(gaps["arm"], gaps["baseline"], strict=True)) == {"centroid": "baseline", "crop": "crop-baseline"}
+    wide = gaps.pivot(index="metric", columns="arm", values="difference")
+    assert wide.loc["fid_768", "crop"] == pytest.approx(2 * wide.loc["fid_768", "centroid"])
+    assert set(wide.index) == set(BETTER) - {"centre_offset"}  # nor what a loss saw, nor what only some have
+
+
+def test_arms_without_a_baseline_on_their_images_are_refused(ablation):
+    with pytest.raises(ValueError, match=r"The arms crop saw the same images and need one baseline, an arm with λ = 0"):
+        verdict.ablation_differences(ablation[ablation["arm"] != "crop-baseline"], BETTER)
+
+
+def test_the_ablations_figure_has_a_row_an_arm_and_a_dot_a_seed(ablation):
+    gaps = verdict.ablation_differences(ablation, BETTER)
+    figure = figure_ablation(ablation, gaps, ["fid_768", "lpips_alex"])
+    left, right = figure.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["centroid", "crop"]
+    dots = next(line for line in left.lines if len(line.get_xdata()) == 4)
+    assert sorted(dots.get_xdata()) == pytest.approx(sorted(GAPS["fid_768"]))
+    assert left.get_xlim()[1] == pytest.approx(1.6 * 0.6)
+    assert "distance to real pairs'" in right.get_xlabel()

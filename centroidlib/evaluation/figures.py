@@ -1,4 +1,4 @@
-"""The figures of a measurement: intervals beside floors, arms beside each other, nearest neighbours, times."""
+"""The figures of a measurement: intervals beside floors, learning curves, nearest neighbours, the calibration, times."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +15,6 @@ from torch import Tensor
 
 from centroidlib.metrics import named
 from centroidlib.plots import COLOURS, REAL, arm_colour
-from centroidlib.tables import SPACE_METRICS
 
 
 def figure_measured(measured: Mapping[str, Mapping[str, Any]], spaces: Sequence[str], arm: str) -> Figure:
@@ -36,7 +35,7 @@ def figure_measured(measured: Mapping[str, Mapping[str, Any]], spaces: Sequence[
         names = ("precision", "recall", "density", "coverage")
         for i, part in enumerate(measured.get(named(space, name)) for name in names):
             if part:
-                _with_interval(right, i, part, colour, "o")
+                with_interval(right, i, part, colour, "o")
                 right.plot([i - 0.25, i + 0.25], [part["floor"]] * 2, color=REAL, lw=1.5, ls="--")
                 if part["floor_heldout"] is not None:
                     right.plot(i, part["floor_heldout"], "x", color=REAL, ms=7)
@@ -54,8 +53,8 @@ def _over_n(ax: Axes, entry: Mapping[str, Any], limit: Mapping[str, Any] | None,
         end = 1.1 * max(here, floor_at)
         slope = (entry["value"] - limit["value"]) / here
         ax.plot([0, end], [limit["value"], limit["value"] + slope * end], color=colour, lw=1, alpha=0.6)
-        _with_interval(ax, 0.0, limit, colour, "D", f"{arm}, extrapolated")
-    _with_interval(ax, here, entry, colour, "o", f"{arm}, all images")
+        with_interval(ax, 0.0, limit, colour, "D", f"{arm}, extrapolated")
+    with_interval(ax, here, entry, colour, "o", f"{arm}, all images")
     if entry["value_at_floor_n"] is not None:
         ax.plot(floor_at, entry["value_at_floor_n"], "o", color=colour, mfc="white", ms=8, label=f"{arm}, the floor's N")
     if entry["floor"] is not None:
@@ -67,91 +66,6 @@ def _over_n(ax: Axes, entry: Mapping[str, Any], limit: Mapping[str, Any] | None,
     ax.set(xticks=list(places), xticklabels=list(places.values()), xlabel="images a side (generated, real), spaced as 1 / N")
     ax.set(ylabel="Fréchet distance", ylim=(min(0, ax.get_ylim()[0]), None), xlim=(-0.05 * floor_at, 1.25 * max(here, floor_at)))
     ax.legend(fontsize="x-small")
-
-
-def figure_metrics(rows: pd.DataFrame, groups: Mapping[str, Sequence[str]], better: Mapping[str, str]) -> Figure:
-    """Each metric by arm, a dot a run with its interval, a line from arm to arm a seed; a row a feature space.
-
-    Dashed is the value of real halves, a cross that of held-out images.
-
-    Args:
-        rows: runs.csv: columns arm, seed, protocol and the metrics with their `_low`, `_high`, `_floor`, and, where there
-            are any, `_floor_heldout` and `_seen_by_loss`.
-        groups: columns to draw, by row of the figure.
-        better: `lower`, `higher` or `floor` (the nearer the better) by metric.
-    """
-    arms = list(dict.fromkeys(zip(rows["protocol"], rows["arm"], strict=True)))
-    names = [f"{arm}\n{protocol}".strip() for protocol, arm in arms]
-    columns = max(map(len, groups.values()))
-    figure, axes = plt.subplots(len(groups), columns, figsize=(2.3 * columns, 2.4 * len(groups)), squeeze=False)
-    sign = {"lower": "lower is better", "higher": "higher is better", "floor": "nearer to dashed"}
-    for ax in axes.flat:
-        ax.set_axis_off()
-    for (label, metrics), line in zip(groups.items(), axes, strict=True):
-        for ax, metric in zip(line, metrics, strict=False):
-            ax.set_axis_on()
-            pairs: dict[tuple[str, int], list[tuple[float, float]]] = {}
-            for i, (protocol, arm) in enumerate(arms):
-                mine = rows[(rows["arm"] == arm) & (rows["protocol"] == protocol)]
-                spread = np.linspace(-0.2, 0.2, len(mine)) if len(mine) > 1 else [0.0]
-                for x, (_, row) in zip(spread, mine.iterrows(), strict=True):
-                    estimate = {part: row[f"{metric}_{part}"] for part in ("low", "high")} | {"value": row[metric]}
-                    _with_interval(ax, i + x, estimate, arm_colour(arm), "o")
-                    pairs.setdefault((protocol, row["seed"]), []).append((i + x, row[metric]))
-                ax.plot([i - 0.5, i + 0.5], [mine[f"{metric}_floor"].mean()] * 2, color=REAL, ls="--", lw=1.2)
-                held_out = mine.get(f"{metric}_floor_heldout", pd.Series(dtype=float)).dropna()
-                if len(held_out):
-                    ax.plot(i + 0.4, held_out.iloc[0], "x", color=REAL, ms=6)
-            for points in pairs.values():
-                ax.plot(*zip(*points, strict=True), color=REAL, lw=0.7, alpha=0.5, zorder=1)
-            title = next((short for short in SPACE_METRICS if named(label, short) == metric), metric)
-            seen = " (seen)" if rows.get(f"{metric}_seen_by_loss", pd.Series([False])).any() else ""
-            ax.set(
-                xticks=range(len(arms)),
-                xticklabels=names,
-                xlim=(-0.6, len(arms) - 0.4),
-                title=title.replace("between_checkpoints_", "between checkpoints:\n"),
-                xlabel=sign[better[metric]] + seen,
-            )
-            ax.tick_params(labelsize="small")
-            if len(arms) > 2:
-                plt.setp(ax.get_xticklabels(), rotation=25, ha="right", rotation_mode="anchor")
-    return figure
-
-
-def figure_ablation(rows: pd.DataFrame, gaps: pd.DataFrame, metrics: Sequence[str]) -> Figure:
-    """A panel a metric: each arm less its baseline, a small dot a seed, a large one their mean with its 95 % t interval.
-
-    The axis is that of the dots: an interval of few seeds may leave it.
-
-    Args:
-        rows: runs.csv.
-        gaps: from `verdict.ablation_differences`.
-        metrics: to draw.
-    """
-    arms = list(dict.fromkeys(gaps["arm"]))
-    figure, axes = plt.subplots(
-        1, len(metrics), figsize=(2.0 + 3.2 * len(metrics), 0.9 + 0.32 * len(arms)), sharey=True, squeeze=False
-    )
-    for ax, metric in zip(axes.flat, metrics, strict=True):
-        farthest = 0.0
-        wide = rows.pivot(index="seed", columns="arm", values=metric)
-        floor = rows.drop_duplicates("arm").set_index("arm")[f"{metric}_floor"]
-        to_floor = metric.startswith("lpips")
-        for _, gap in gaps[gaps["metric"] == metric].iterrows():
-            y, arm = arms.index(gap["arm"]), gap["arm"]
-            mine, other = ((wide[name] - floor[name]).abs() if to_floor else wide[name] for name in (arm, gap["baseline"]))
-            each = (mine - other).dropna()
-            farthest = max(farthest, float(each.abs().max()))
-            ax.plot(each, [y] * len(each), "o", color=REAL, ms=3, alpha=0.7)
-            ax.plot(gap["difference"], y, "o", color=COLOURS[0], ms=7)
-            ax.plot([gap["low"], gap["high"]], [y, y], color=COLOURS[0], lw=1.5)
-        ax.axvline(0, color="black", lw=1, ls="--")
-        ax.set(xlim=(-1.6 * farthest, 1.6 * farthest) if farthest else None)
-        ax.set(title=metric, xlabel="arm less its baseline" + (", of the distance to real pairs'" if to_floor else ""))
-    axes[0, 0].set_yticks(range(len(arms)), arms)
-    axes[0, 0].invert_yaxis()
-    return figure
 
 
 def figure_curves(curves: pd.DataFrame, metrics: Sequence[str]) -> Figure:
@@ -242,7 +156,8 @@ def figure_ratios(ratios: pd.DataFrame) -> Figure:
     return figure
 
 
-def _with_interval(ax: Axes, x: float, estimate: Mapping[str, Any], colour: str, marker: str, label: str | None = None) -> None:
+def with_interval(ax: Axes, x: float, estimate: Mapping[str, Any], colour: str, marker: str, label: str | None = None) -> None:
+    """Draw a value and its interval at `x`."""
     ax.plot(x, estimate["value"], marker, color=colour, ms=7, zorder=3, label=label)
     if estimate["low"] is not None and not pd.isna(estimate["low"]):
         ax.plot([x, x], [estimate["low"], estimate["high"]], color=colour, lw=2, zorder=2)
