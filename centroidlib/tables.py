@@ -195,25 +195,36 @@ def table1(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
         if at_floor.notna().any() and not np.allclose(at_floor, rows[name], rtol=1e-9):
             values = [number(at_floor[rows["arm"] == arm].mean()) for arm in arms]
             body.append([f"`{name}` at the N of real images' value", *values, *floors, ARROWS[way] + seen])
-    strengths = "; ".join(f"{a}: λ = {float(rows.loc[rows['arm'] == a, 'lambda_'].iloc[0]):g}" for a in arms)
+    within = "95 % intervals within the run, which say nothing of other seeds"
+    caption = (
+        f"{conditions(rows, better)} “Real images” is the value between halves of the real data (LPIPS: of their pairs), “held-out” "
+        "that between them and images never trained on; both of fewer images than the arms where there are no more "
+        "(metrics.json says how many), and where that matters, the arms' values at that number stand in a row of their own. "
+        f"In brackets: {within if len(rows) == len(arms) else '95 % t intervals over seeds'}."
+    )
+    return f"{markdown(head)}\n\n{markdown(body)}\n\n{caption}\n"
+
+
+def conditions(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
+    """What the runs were trained and measured with, in sentences: what every table and caption must say."""
+    first = rows.iloc[0]
+    strengths = "; ".join(f"{arm}: λ = {value:g}" for arm, value in rows.groupby("arm", sort=False)["lambda_"].first().items())
     unit = "distances in units of d_ref" if first["unit"] == "d_ref" else "raw distances"
     samples, noise = first.get("centroid_samples", 0), first.get("instance_noise", 0)
     extras = f"; Eq. 3 over {samples} of the {first['batch_size']} images" if samples else ""
     extras += f"; instance noise {noise:g} on what D sees, which the paper has not" if noise else ""
-    caption = (
+    told = (
         f"Measured with {first['n_fake']:,} generated and {first['n_real']:,} real images of `{first['source']}`, after "
         f"{first['steps']:,} steps at batch {first['batch_size']}, width {first['width']}; Φ: VGG-16 layer {first['layer']}, "
-        f"weights {first['weights']}. {strengths}, on {unit}{extras}. "
-        "“Real images” is the value between halves of the real data (LPIPS: of their pairs), “held-out” that between them and "
-        "images never trained on; both of fewer images than the arms where there are no more (metrics.json says how many), and "
-        "where that matters, the arms' values at that number stand in a row of their own."
+        f"weights {first['weights']}. {strengths}, on {unit}{extras}."
     )
-    within = "95 % intervals within the run, which say nothing of other seeds"
-    caption += f" In brackets: {within if len(rows) == len(arms) else '95 % t intervals over seeds'}."
     if "fid" not in better:
-        space = next(iter(better))
-        caption += f" FID proper was not measured here; `{space}` is another distance, not comparable with the paper's FID."
-    return f"{markdown(head)}\n\n{markdown(body)}\n\n{caption}\n"
+        told += (
+            f" FID proper was not measured here; `{next(iter(better))}` is another distance, not comparable with the paper's FID."
+        )
+    if "fid" not in better or first["weights"] != "IMAGENET1K_V1":
+        told += " So this neither confirms nor refutes the paper's Table 1."
+    return told
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

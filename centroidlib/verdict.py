@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import nctdtr, stdtr, stdtrit
 
-from centroidlib.tables import PAPER, each_protocol, markdown, number
+from centroidlib.tables import PAPER, conditions, each_protocol, markdown, number
 
 LAST_CHECKPOINTS = 3  # of a learning curve, whose spread tells how far a result hangs on when training stopped
 AT_MOST = 1000  # seeds that are asked for
@@ -154,14 +154,15 @@ def verdict(
     lines += ["", f"The paper's four claims, in metrics that the loss has not seen (but for alignment){corrected}:", ""]
     for claim in CLAIMS:
         lines += [line for arm in arms if arm != baseline for line in _claim_line(claim, arm, gaps)]
+    lines += [_values_line(rows, name) for name in better if name.startswith(CLAIMS["alignment"]) and rows[name].notna().any()]
     counts = {arm: sum(name.startswith(f"{arm}_seed") for name in failed or {}) for arm in arms}
     told = "; ".join(f"{arm}: {counts[arm]} of {counts[arm] + int((rows['arm'] == arm).sum())}" for arm in arms)
     lines.append(f"- **stability**: seeds that failed: {told}." + "".join(f" {why}" for why in (failed or {}).values()))
-    return "\n".join(lines)
+    return "\n".join([*lines, "", conditions(rows, better)])
 
 
-def differences_table(gaps: pd.DataFrame, better: Mapping[str, str]) -> str:
-    """All paired differences as a Markdown table."""
+def differences_table(gaps: pd.DataFrame, better: Mapping[str, str], told: str) -> str:
+    """All paired differences as a Markdown table, and below it what is `told` of how they were measured."""
     rows = [["arm", "metric", "difference", "95 % interval", "p, corrected", "seeds", "what it says"]]
     for _, gap in gaps.iterrows():
         what = f"`{gap['metric']}`" + (", distance to real images'" if better[gap["metric"]] == "floor" else "")
@@ -170,7 +171,7 @@ def differences_table(gaps: pd.DataFrame, better: Mapping[str, str]) -> str:
         rows.append(
             [gap["arm"], what, f"{gap['difference']:+.4g}", interval, number(gap["p_holm"]), str(gap["seeds"]), gap["word"]]
         )
-    return markdown(rows)
+    return f"{markdown(rows)}\n\n{told}"
 
 
 def course(curves: pd.DataFrame, metric: str, arm: str, baseline: str = "baseline") -> str:
@@ -245,3 +246,9 @@ def _claim_line(claim: str, arm: str, gaps: pd.DataFrame) -> list[str]:
         names = [f"`{gap['metric']}` ({gap['difference']:+.3g})" for _, gap in group.iterrows()]
         told.append(f"{word}: {', '.join(names)}")
     return [f"- **{claim}**, {arm}: {'; '.join(told)}."]
+
+
+def _values_line(rows: pd.DataFrame, metric: str) -> str:
+    """A metric's mean in every arm, beside what real images score."""
+    means = ", ".join(f"{number(mean)} ({arm})" for arm, mean in rows.groupby("arm", sort=False)[metric].mean().items())
+    return f"- **alignment**: `{metric}` is {means}; of real images {number(rows[f'{metric}_floor'].mean())}."

@@ -30,6 +30,14 @@ def rows():
             row = {name: noise[name] + (GAPS[name][seed] if arm == "centroid" else 0.0) for name in BETTER}
             row |= {f"{name}_floor": FLOORS.get(name, np.nan) for name in BETTER}
             row |= {f"{name}_seen_by_loss": name == "centre_offset" for name in BETTER}
+            row |= {
+                "lambda_": 40.0 * (arm == "centroid"),
+                "unit": "d_ref",
+                "source": "faces.zip",
+                "steps": 1500,
+                "batch_size": 64,
+            }
+            row |= {"width": 32, "layer": 16, "weights": "IMAGENET1K_FEATURES", "n_real": 10_000, "n_fake": 5000}
             found.append({"arm": arm, "seed": seed, "protocol": ""} | row)
     return pd.DataFrame(found)
 
@@ -107,6 +115,10 @@ def test_the_verdict_says_it_in_sentences(rows):
     assert "- **quality**, centroid: improved: `fid_768` (-0.238); worse: `fd_vgg16_random` (+0.011)." in words
     assert "- **diversity**, centroid: not distinguishable: `recall_768` (+0.0025); improved: `lpips_alex` (-0.015)." in words
     assert "- **alignment**, centroid: not distinguishable: `centre_offset` (+0)." in words  # though the loss has seen it
+    assert "- **alignment**: `centre_offset` is 0.5" in words
+    assert "(centroid); of real images –." in words
+    assert words.endswith("So this neither confirms nor refutes the paper's Table 1.")
+    assert "5,000 generated and 10,000 real images of `faces.zip`, after 1,500 steps at batch 64, width 32" in words
     assert "seeds that failed: baseline: 0 of 4; centroid: 1 of 5. centroid_seed4/02_train failed. Step 3: not finite." in words
 
 
@@ -134,12 +146,13 @@ def test_protocols_are_judged_apart(rows):
 
 
 def test_the_table_holds_every_difference(rows):
-    table = verdict.differences_table(verdict.paired_differences(rows, BETTER), BETTER)
-    assert len(table.splitlines()) == 2 + len(BETTER)
+    table = verdict.differences_table(verdict.paired_differences(rows, BETTER), BETTER, "Measured so.")
+    assert len(table.splitlines()) == 2 + len(BETTER) + 2
+    assert table.endswith("\n\nMeasured so.")
     assert "`fid_768` (primary)" in table
     assert "`lpips_alex`, distance to real images' (primary)" in table
     assert "`centre_offset` (seen by the loss)" in table
-    single = verdict.differences_table(verdict.paired_differences(rows[rows["seed"] == 0], BETTER), BETTER)
+    single = verdict.differences_table(verdict.paired_differences(rows[rows["seed"] == 0], BETTER), BETTER, "")
     assert "| –" in single
 
 
@@ -186,7 +199,7 @@ def test_the_spread_between_the_last_checkpoints_is_a_metric_of_its_own(rows):
 @pytest.fixture
 def ablation(rows):
     """Two sets of real images with a baseline each; one metric that only some arms have."""
-    rows = rows.assign(lambda_=np.where(rows["arm"] == "baseline", 0.0, 40.0), real_images="whole", fd_own=1.0)
+    rows = rows.assign(real_images="whole", fd_own=1.0)
     rows = rows.assign(fd_own_floor=0.0, fd_own_seen_by_loss=True)
     arms = {"baseline": "crop-baseline", "centroid": "crop"}
     other = rows.assign(arm=rows["arm"].map(arms), real_images="cropped", fd_own=np.nan, fid_768=rows["fid_768"] * 2)
