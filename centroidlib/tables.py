@@ -197,8 +197,8 @@ def table1(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
             body.append([f"`{name}` at the N of real images' value", *values, *floors, ARROWS[way] + seen])
     within = "95 % intervals within the run, which say nothing of other seeds"
     caption = (
-        f"{conditions(rows, better)} “Real images” is the value between halves of the real data (LPIPS: of their pairs), “held-out” "
-        "that between them and images never trained on; both of fewer images than the arms where there are no more "
+        f"{conditions(rows, better)} “Real images” is the value between halves of the real data (LPIPS: of their pairs), "
+        "“held-out” that between them and images never trained on; both of fewer images than the arms where there are no more "
         "(metrics.json says how many), and where that matters, the arms' values at that number stand in a row of their own. "
         f"In brackets: {within if len(rows) == len(arms) else '95 % t intervals over seeds'}."
     )

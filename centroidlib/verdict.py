@@ -11,6 +11,7 @@ from centroidlib.tables import PAPER, conditions, each_protocol, markdown, numbe
 
 LAST_CHECKPOINTS = 3  # of a learning curve, whose spread tells how far a result hangs on when training stopped
 AT_MOST = 1000  # seeds that are asked for
+WORDS = ("improved", "worse", "not distinguishable", "in its favour", "against it", "no difference")
 # The paper's claims, by what the metrics' names begin with.
 CLAIMS = {
     "quality": ("fid", "fd_", "kid", "precision", "density", "nearest"),
@@ -242,7 +243,7 @@ def _claim_line(claim: str, arm: str, gaps: pd.DataFrame) -> list[str]:
     if own.empty:
         return []
     told = []
-    for word, group in own.groupby("word", sort=False):
+    for word, group in sorted(own.groupby("word"), key=lambda pair: WORDS.index(str(pair[0]))):
         names = [f"`{gap['metric']}` ({gap['difference']:+.3g})" for _, gap in group.iterrows()]
         told.append(f"{word}: {', '.join(names)}")
     return [f"- **{claim}**, {arm}: {'; '.join(told)}."]
