@@ -137,8 +137,8 @@ def compute_centroid(
         raise ValueError(f"centre is one of {', '.join(CENTRES)}, not {centre!r}.")
     if not 0 <= radius < 1:
         raise ValueError(f"radius is 0 (the mean distance) or a quantile of the distances below 1, not {radius}.")
-    if count > len(images):
-        raise ValueError(f"centroid_count is at most the {len(images):,} images there are, not {count:,}.")
+    if not 0 <= count <= len(images):
+        raise ValueError(f"centroid_count is 0 to the {len(images):,} images there are, not {count:,}.")
     of_all = images_digest(images)
     if count:
         images = images[torch.randperm(len(images), generator=random_stream(0, "centroid"))[:count]]

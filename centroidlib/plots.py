@@ -1,5 +1,6 @@
 """The figures: plain arrays and tables in, a matplotlib figure out, one style."""
 
+import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from centroidlib._files import replacing, watched
 REAL = "#4d4d4d"
 # Okabe and Ito's colours: told apart by colour-blind readers, and of different lightness in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_FIXED = {"baseline": COLOURS[0], "centroid": COLOURS[1], "centroid-lambda40": COLOURS[1], "centroid-lambda4": COLOURS[2]}
+# Of the arms of the verdict, λ = 40 being the paper's strength by our estimate.
+_STRENGTHS = {"lambda40": 1, "lambda4": 2, "lambda100": 3, "lambda10": 4, "lambda1": 5}
+_FIXED = {"baseline": COLOURS[0], "centroid": COLOURS[1]} | {f"centroid-{name}": COLOURS[i] for name, i in _STRENGTHS.items()}
 
 
 def use_style() -> None:
@@ -38,6 +41,13 @@ def use_style() -> None:
 def arm_colour(arm: str) -> str:
     """The same colour for the same arm, in every figure and notebook."""
     return _FIXED.get(arm) or COLOURS[2 + sum(arm.encode()) % (len(COLOURS) - 2)]
+
+
+def put_caption(figure: Figure, text: str) -> None:
+    """Write under a figure, in lines of its width, what was measured with what."""
+    if text:
+        lines = textwrap.fill(text, int(15 * figure.get_figwidth()))
+        figure.supxlabel(lines, x=0.01, ha="left", fontsize="x-small", color=REAL)
 
 
 def figure_images(images: Tensor, title: str, columns: int = 8) -> Figure:

@@ -1,4 +1,4 @@
-"""From records to tables: one tidy row a run, Table 1 beside the paper's, and what the runs say of the arms."""
+"""From records to tables: one tidy row a run, Table 1 beside the paper's, and what was measured with what."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,16 +17,35 @@ PAPER = {
     "paper: DCGAN": {"fid": 32.1361, "lpips_alex": 0.2918},
     "paper: DCGAN + centroid loss": {"fid": 30.9519, "lpips_alex": 0.2981},
 }
+PARTS = ("standard_error", "low", "high", "floor", "floor_heldout", "value_at_floor_n")  # of a metric, beside its value
 SPACE_METRICS = ("kid", "precision", "recall", "density", "coverage", "nearest")
+CONDITIONS = {  # columns of runs.csv as captions name them
+    **{"lambda_": "λ", "steps": "steps", "batch_size": "batch", "width": "width", "layer": "layer", "weights": "weights"},
+    **{"pool": "pooled", "crop": "crop", "centroid": "ball", "centroid_samples": "images of a batch in Eq. 3 (0: all)"},
+    **{"instance_noise": "noise on what D sees", "device": "on", "trained_in": "in"},
+}
 ARROWS = {"lower": "lower", "higher": "higher", "floor": "nearer to real images"}
 
 
-def evaluated_runs(batch: Path) -> list[str]:
-    """Names of the batch's run folders that hold metrics.json, the baseline's first."""
-    names = sorted(path.parent.name for path in batch.glob("*/metrics.json"))
-    if not names:
-        raise FileNotFoundError(f"No run in results/{batch.name}/ has been evaluated yet: run 03_evaluate.ipynb first.")
-    return sorted(names, key=lambda name: not name.startswith("baseline"))
+def sort_out(batch: Path, runs: str = "") -> tuple[list[str], dict[str, str], list[str]]:
+    """Runs of a batch that are evaluated, the baseline's first; those that failed, with the sentence; those that are not there.
+
+    Args:
+        batch: its folder.
+        runs: names of run folders, separated by spaces; empty for all that are there.
+
+    Raises:
+        FileNotFoundError: none has been evaluated.
+    """
+    there = (path.parent.name for pattern in ("*_seed*/run.json", "*_seed*/metrics.json") for path in batch.glob(pattern))
+    names = runs.split() or sorted(set(there), key=lambda name: (not name.startswith("baseline"), name))
+    sentences = {name: "; ".join(read_record(batch / name).get("failed", {}).values()) for name in names}
+    failed = {name: sentence for name, sentence in sentences.items() if sentence}
+    evaluated = [name for name in names if name not in failed and (batch / name / "metrics.json").is_file()]
+    if not evaluated:
+        why = " ".join(f"{sentence}." for sentence in failed.values())
+        raise FileNotFoundError(f"No run in results/{batch.name}/ has been evaluated: run 03_evaluate.ipynb first. {why}".strip())
+    return evaluated, failed, [name for name in names if name not in failed and name not in evaluated]
 
 
 def collect(folders: Sequence[Path], label_protocols: bool = False) -> pd.DataFrame:
@@ -53,10 +72,11 @@ def collect(folders: Sequence[Path], label_protocols: bool = False) -> pd.DataFr
             stages += read_record(folder.parent / f"{trained}_seed{row['seed']}").get("stages", {}).values()
         for stage in stages:
             row |= {k: v for k, v in stage["parameters"].items() if k not in row}
+            if "precision" in (made_with := stage.get("made_with", {})):  # of the stage that trained
+                row |= {"device": made_with.get("device"), "trained_in": made_with["precision"]}
         for name, entry in measured["metrics"].items():
             row[name] = entry["value"]
-            parts = ("standard_error", "low", "high", "floor", "floor_heldout", "value_at_floor_n", "seen_by_loss")
-            row |= {f"{name}_{part}": entry.get(part) for part in parts}
+            row |= {f"{name}_{part}": entry.get(part) for part in (*PARTS, "seen_by_loss")}
         rows.append(row | {name: measured["protocol"].get(name) for name in ("real_images", "n_real", "n_fake")})
     differing = _differences(protocols)
     if differing and not label_protocols:
@@ -107,15 +127,19 @@ def write(table: pd.DataFrame | str, path: Path) -> None:
     write_text(path, table if isinstance(table, str) else table.to_csv(index=False))
 
 
-def failed_runs(batch: Path, names: Sequence[str]) -> dict[str, str]:
-    """Of runs that were begun and have no metrics.json, the sentence in which they failed."""
-    without = [name for name in names if not (batch / name / "metrics.json").is_file()]
-    return {name: " ".join(read_record(batch / name).get("failed", {}).values()) or f"{name} has no metrics." for name in without}
-
-
 def curves(batch: Path, names: Sequence[str]) -> pd.DataFrame:
-    """The learning curves of the runs that have one, one below the other, with columns `arm` and `seed`; empty where none has."""
-    return _below_each_other(batch, [name for name in names if (batch / name / "curve.csv").is_file()], "curve.csv")
+    """The learning curves of the runs that have one, one below the other, with columns `arm` and `seed`; empty where none has.
+
+    Raises:
+        ValueError: they were measured with different numbers of images.
+    """
+    stages = {name: read_record(batch / name).get("stages", {}).values() for name in names}
+    having = [name for name in names if any("curve.csv" in stage.get("outputs", {}) for stage in stages[name])]
+    found = _below_each_other(batch, having, "curve.csv")
+    if len(found) and found["n_fake"].nunique() > 1:
+        counts = ", ".join(map(str, sorted(found["n_fake"].unique())))
+        raise ValueError(f"The learning curves are of {counts} images: evaluate these runs with one curve_samples.")
+    return found
 
 
 def histories(batch: Path, names: Sequence[str]) -> pd.DataFrame:
@@ -195,12 +219,11 @@ def table1(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
         if at_floor.notna().any() and not np.allclose(at_floor, rows[name], rtol=1e-9):
             values = [number(at_floor[rows["arm"] == arm].mean()) for arm in arms]
             body.append([f"`{name}` at the N of real images' value", *values, *floors, ARROWS[way] + seen])
-    within = "95 % intervals within the run, which say nothing of other seeds"
     caption = (
         f"{conditions(rows, better)} “Real images” is the value between halves of the real data (LPIPS: of their pairs), "
         "“held-out” that between them and images never trained on; both of fewer images than the arms where there are no more "
         "(metrics.json says how many), and where that matters, the arms' values at that number stand in a row of their own. "
-        f"In brackets: {within if len(rows) == len(arms) else '95 % t intervals over seeds'}."
+        "In brackets: 95 % t intervals over seeds; of a single seed, its interval within the run, which says nothing of others."
     )
     return f"{markdown(head)}\n\n{markdown(body)}\n\n{caption}\n"
 
@@ -208,23 +231,28 @@ def table1(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
 def conditions(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
     """What the runs were trained and measured with, in sentences: what every table and caption must say."""
     first = rows.iloc[0]
-    strengths = "; ".join(f"{arm}: λ = {value:g}" for arm, value in rows.groupby("arm", sort=False)["lambda_"].first().items())
-    unit = "distances in units of d_ref" if first["unit"] == "d_ref" else "raw distances"
-    samples, noise = first.get("centroid_samples", 0), first.get("instance_noise", 0)
-    extras = f"; Eq. 3 over {samples} of the {first['batch_size']} images" if samples else ""
-    extras += f"; instance noise {noise:g} on what D sees, which the paper has not" if noise else ""
-    told = (
-        f"Measured with {first['n_fake']:,} generated and {first['n_real']:,} real images of `{first['source']}`, after "
-        f"{first['steps']:,} steps at batch {first['batch_size']}, width {first['width']}; Φ: VGG-16 layer {first['layer']}, "
-        f"weights {first['weights']}. {strengths}, on {unit}{extras}."
-    )
+    known = [name for name in CONDITIONS if name in rows and rows[name].notna().any()]
+    fields = {name: rows.groupby("arm", sort=False)[name].first() for name in known}
+    same = [f"{CONDITIONS[name]} {_plain(values.iloc[0])}" for name, values in fields.items() if values.nunique() == 1]
+    apart = {
+        arm: ", ".join(f"{CONDITIONS[name]} {_plain(values[arm])}" for name, values in fields.items() if values.nunique() > 1)
+        for arm in dict.fromkeys(rows["arm"])
+    }
+    images = f"{first['n_fake']:,} generated and {first['n_real']:,} real images of `{first['source']}`"
+    told = f"Measured with {images}: {', '.join(same)}."
+    if any(apart.values()):
+        told += f" {'; '.join(f'{arm}: {what}' for arm, what in apart.items())}."
+    told += " Φ: VGG-16." + (" Distances in Eq. 3 in units of d_ref." if first["unit"] == "d_ref" else " Raw distances in Eq. 3.")
     if "fid" not in better:
-        told += (
-            f" FID proper was not measured here; `{next(iter(better))}` is another distance, not comparable with the paper's FID."
-        )
-    if "fid" not in better or first["weights"] != "IMAGENET1K_V1":
+        space = next(iter(better))
+        told += f" FID proper was not measured here; `{space}` is another distance, not comparable with the paper's FID."
+    if not ("fid" in better and set(rows["weights"]) == {"IMAGENET1K_V1"} and first["n_real"] > 200_000 and first["width"] == 64):
         told += " So this neither confirms nor refutes the paper's Table 1."
     return told
+
+
+def _plain(value: object) -> str:
+    return f"{value:,g}" if isinstance(value, int | float | np.number) and not isinstance(value, bool) else str(value)
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -242,10 +270,10 @@ def each_protocol(rows: pd.DataFrame, told: Callable[[pd.DataFrame], str]) -> li
 def _spread(rows: pd.DataFrame, name: str) -> str:
     if name not in rows or rows[name].isna().all():
         return "–"
-    mean = number(rows[name].mean())
-    if len(rows) > 1:
-        half = stdtrit(len(rows) - 1, 0.975) * rows[name].std() / np.sqrt(len(rows))
-        low, high = rows[name].mean() - half, rows[name].mean() + half
+    mean, known = number(rows[name].mean()), rows[name].dropna()
+    if len(known) > 1:
+        half = stdtrit(len(known) - 1, 0.975) * known.std() / np.sqrt(len(known))
+        low, high = known.mean() - half, known.mean() + half
     else:
         low, high = rows[f"{name}_low"].iloc[0], rows[f"{name}_high"].iloc[0]
     return mean if pd.isna(low) else f"{mean} ({number(low)} to {number(high)})"

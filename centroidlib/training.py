@@ -89,6 +89,7 @@ def train(
         if config.lambda_ > 0 and stats is not None:
             asked |= {"phi": stats.fingerprint, "reference_distance": stats.reference_distance}
         state, history, found = _continued(folder / "checkpoint.pt", config, device, asked, begin_again)
+        _check_kept(folder, state.step, generators_every)
         here = {"precision": choose_precision(config.precision, device), "threads": torch.get_num_threads()}
         here |= {"library": library_digest()}
         made_with = {name: found.get(name, value) for name, value in here.items()}
@@ -170,6 +171,16 @@ def _continued(
             raise
     path.replace(path.with_name("checkpoint.before.pt"))
     return start(config, device), [], {}
+
+
+def _check_kept(folder: Path, step: int, every: int) -> None:
+    """Refuse to go on from a checkpoint whose generators on the way were not all kept: the learning curve would lack them."""
+    wanted = range(every, step + 1, every) if every else ()
+    if not all((folder / "generators" / f"step_{kept:06d}.safetensors").is_file() for kept in wanted):
+        raise ValueError(
+            f"The checkpoint in {folder.name} is at step {step:,}, and on the way there not every {every:,} steps a generator "
+            "was kept: set generators_every as it was, or delete the checkpoint to begin again."
+        )
 
 
 def _row(

@@ -217,18 +217,28 @@ def test_an_average_is_evaluated_at_each_point_of_a_grid(project):
     assert [stage.after for stage in averaged] == [("plain-steps3_seed0/02_train",), ("plain-steps4_seed0/02_train",)]
 
 
-def test_seeds_that_are_done_are_compared_with_the_others(project):
+@pytest.mark.parametrize(
+    ("done", "failed", "compared"),
+    [
+        ({3}, "", [0, 3]),
+        ({3, 4, 5}, "", [0, 3, 4]),
+        ({0}, "", [0]),
+        ({3}, "centroid_seed3", [0, 3]),  # a failed run is compared as such
+        ({0}, "centroid_seed3", [0]),  # but not where the other arm has never run
+    ],
+)
+def test_seeds_that_are_done_are_compared_with_the_others(project, done, failed, compared):
     for name in ("baseline_seed3", "centroid_seed3", "baseline_seed4", "another_seed5"):
         folder = project / "results" / "small" / name
         folder.mkdir(parents=True)
         (folder / "run.json").write_text("{}")
-    file = write_batch(project)
-    for done, compared in (({3}, [0, 3]), ({3, 4, 5}, [0, 3, 4]), ({0}, [0])):
-        stages = plan(file, {}, lambda stage, done=done: stage.parameters["seed"] in done)
-        assert stages[-1].parameters["runs"] == " ".join(
-            f"{arm}_seed{seed}" for seed in compared for arm in ("baseline", "centroid")
-        )
-        assert {stage.parameters.get("seed", 0) for stage in stages} == {0}
+
+    def word_of(stage):
+        return "failed" if stage.folder.name == failed else "done" if stage.parameters["seed"] in done else "missing"
+
+    stages = plan(write_batch(project), {}, word_of)
+    assert stages[-1].parameters["runs"] == " ".join(f"{arm}_seed{seed}" for seed in compared for arm in ("baseline", "centroid"))
+    assert {stage.parameters.get("seed", 0) for stage in stages} == {0}
 
 
 def test_a_stage_waits_for_what_it_may_read(project):

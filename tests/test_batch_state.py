@@ -90,6 +90,21 @@ def test_a_stage_that_failed_says_so_until_it_is_done(project):
     assert words(project, {"rate": 0.3})[0] == "failed"
 
 
+def test_a_comparison_runs_again_when_a_run_is_there_that_it_did_not_know(project):
+    last = project / "results" / "small" / "03_last"
+    record = read_record(last)
+    inputs = record["stages"]["03_last"]["inputs"]
+    record["stages"]["03_last"]["inputs"] = {name: digest for name, digest in inputs.items() if "centroid_seed0" not in name}
+    write_record(last, record)
+    assert why(project, 3) == "centroid_seed0 was not there then"
+
+
+def test_a_comparison_runs_again_when_one_of_its_runs_has_failed_since(project):
+    run = project / "results" / "small" / "centroid_seed0"
+    write_record(run, read_record(run) | {"failed": {"02_run": "it broke"}})
+    assert why(project, 3) == "centroid_seed0 has failed since"
+
+
 def test_a_changed_parameter_says_what_it_was(project):
     assert why(project, 1, {"steps": 11, "flip": True}) == "steps was 10, is 11; flip was False, is True"
     assert words(project, {"steps": 11}) == ["done", "changed", "changed", "done"]
@@ -264,5 +279,5 @@ def test_stale_seeds_are_compared_all_the_same(project, monkeypatch):
     monkeypatch.setattr(state, "library_digest", lambda: "other")
     file = project / "notebooks" / "small.yml"
     look_again()
-    stages = plan(file, {"source": "./faces.zip", "seed": 1}, lambda stage: not state_of(stage).runs(False))
+    stages = plan(file, {"source": "./faces.zip", "seed": 1}, lambda stage: state_of(stage).word)
     assert stages[-1].parameters["runs"].split() == ["baseline_seed0", "centroid_seed0", "baseline_seed1", "centroid_seed1"]

@@ -181,7 +181,7 @@ def test_fewer_images_for_the_centroid_are_some_of_those_it_is_used_with(images,
         ({"radius": 1.0}, "radius is 0 .the mean distance. or a quantile of the distances below 1, not 1.0"),
         ({"radius": -0.1}, "a quantile of the distances below 1, not -0.1"),
         ({"count": 1}, "at least two images, not 1"),
-        ({"count": 14}, "centroid_count is at most the 13 images there are, not 14"),
+        ({"count": 14}, "centroid_count is 0 to the 13 images there are, not 14"),
     ],
 )
 def test_other_balls_are_refused(images, wrong, sentence):

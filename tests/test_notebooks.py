@@ -290,4 +290,4 @@ def test_bad_input_ends_the_batch_in_a_sentence_before_any_training(project, cac
     assert "\n01_centroid failed. FileNotFoundError: There is no folder or zip nowhere, nor a data set of that name" in sentences
     assert "Traceback (most recent call last)" not in sentences
     files = {path.relative_to(project.root / "results" / "bad").as_posix() for path in project.root.glob("results/bad/*/*")}
-    assert files == {"01_centroid/01_centroid.failed.ipynb", "01_centroid/.lock"}
+    assert files == {f"01_centroid/{name}" for name in ("01_centroid.failed.ipynb", "run.json", ".lock")}

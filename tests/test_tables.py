@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from centroidlib import tables, verdict
 from centroidlib.runs import write_record
@@ -34,14 +36,29 @@ def folders(tmp_path):
 
 
 def test_runs_are_found_with_the_baseline_first(folders, tmp_path):
-    names = tables.evaluated_runs(tmp_path)
+    names, failed, not_run = tables.sort_out(tmp_path)
     assert names[:3] == ["baseline_seed0", "baseline_seed1", "baseline_seed2"]
-    assert len(names) == 6
+    assert (len(names), failed, not_run) == (6, {}, [])
 
 
 def test_a_batch_without_evaluated_runs_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"run 03_evaluate\.ipynb first"):
-        tables.evaluated_runs(tmp_path)
+        tables.sort_out(tmp_path)
+
+
+def test_runs_that_failed_and_runs_that_are_not_there_are_sorted_out(folders, tmp_path):
+    sentence = "centroid_seed0/02_train failed. Step 3: not finite."
+    record = json.loads((folders[3] / "run.json").read_text()) | {"failed": {"02_train": sentence}}
+    (folders[3] / "run.json").write_text(json.dumps(record))  # its metrics.json is of a run before
+    (folders[4] / "metrics.json").unlink()
+    names, failed, not_run = tables.sort_out(tmp_path)
+    assert failed == {"centroid_seed0": sentence}
+    assert not_run == ["centroid_seed1"]
+    assert names == [folder.name for folder in (*folders[:3], folders[5])]
+    asked = "baseline_seed0 centroid_seed0 centroid_seed9"
+    assert tables.sort_out(tmp_path, asked) == (["baseline_seed0"], {"centroid_seed0": sentence}, ["centroid_seed9"])
+    with pytest.raises(FileNotFoundError, match=r"No run in .* has been evaluated.* Step 3: not finite"):
+        tables.sort_out(tmp_path, "centroid_seed0")
 
 
 def test_an_arm_of_anothers_average_has_its_training_parameters_and_no_history(folders, tmp_path):
@@ -131,8 +148,7 @@ def test_table1_holds_the_papers_rows_beside_ours(folders):
     assert "31.33 (27.54 to 35.13)" in text
     assert "not measured here" not in text
     assert "9 real images" in text
-    assert "within the run" not in text
-    assert "In brackets: 95 % t intervals over seeds." in text
+    assert "In brackets: 95 % t intervals over seeds; of a single seed" in text
 
 
 def test_table1_holds_the_arms_at_the_floors_n_where_it_is_another(folders):
@@ -153,7 +169,7 @@ def test_table1_holds_the_arms_at_the_floors_n_where_it_is_another(folders):
 def test_table1_of_one_seed_holds_its_interval(folders):
     text = tables.table1(tables.collect([folders[0], folders[3]]), {"fid": "lower", "recall": "higher"})
     assert "30 (29 to 31)" in text
-    assert "95 % intervals within the run, which say nothing of other seeds" in text
+    assert "of a single seed, its interval within the run, which says nothing of others" in text
 
 
 def test_nothing_evaluated_is_said(tmp_path):
@@ -161,23 +177,40 @@ def test_nothing_evaluated_is_said(tmp_path):
         tables.collect([])
 
 
-def test_runs_that_failed_are_told_with_their_sentence(folders, tmp_path):
-    for name in ("centroid_seed3", "centroid_seed4"):
-        (tmp_path / name).mkdir()
-    record = {"stages": {}, "failed": {"02_train": "centroid_seed3/02_train failed. Step 3: not finite."}}
-    (tmp_path / "centroid_seed3" / "run.json").write_text(json.dumps(record))
-    names = [*(folder.name for folder in folders), "centroid_seed3", "centroid_seed4"]
-    assert tables.failed_runs(tmp_path, names) == {
-        "centroid_seed3": "centroid_seed3/02_train failed. Step 3: not finite.",
-        "centroid_seed4": "centroid_seed4 has no metrics.",
-    }
+def note_curve(folder, text):
+    (folder / "curve.csv").write_text(text)
+    record = json.loads((folder / "run.json").read_text())
+    record["stages"]["03_evaluate"] = {"parameters": {}, "outputs": {"curve.csv": "hash"}}
+    (folder / "run.json").write_text(json.dumps(record))
 
 
 def test_learning_curves_are_those_of_the_runs_that_have_one(folders, tmp_path):
-    (folders[1] / "curve.csv").write_text("step,fid\n10,3.0\n20,2.0\n")
+    note_curve(folders[1], "step,n_fake,fid\n10,5,3.0\n20,5,2.0\n")
+    (folders[2] / "curve.csv").write_text("of an evaluation before")
     found = tables.curves(tmp_path, [folder.name for folder in folders])
-    assert found.to_dict("list") == {"step": [10, 20], "fid": [3.0, 2.0], "arm": ["baseline"] * 2, "seed": [1, 1]}
+    assert found[["step", "fid", "arm", "seed"]].to_numpy().tolist() == [[10, 3.0, "baseline", 1], [20, 2.0, "baseline", 1]]
     assert tables.curves(tmp_path, [folders[0].name]).empty
+    note_curve(folders[2], "step,n_fake,fid\n10,9,3.0\n")
+    with pytest.raises(ValueError, match="The learning curves are of 5, 9 images"):
+        tables.curves(tmp_path, [folder.name for folder in folders])
+
+
+def test_what_differs_between_arms_is_told_arm_by_arm(folders):
+    rows = tables.collect(folders).assign(layer=[16, 16, 16, 9, 9, 9])
+    words = tables.conditions(rows, {"fid": "lower"})
+    assert "7 generated and 9 real images of `synthetic`: steps 5, batch 4, width 8, weights random." in words
+    assert "baseline: λ 0, layer 16; centroid: λ 40, layer 9." in words
+    assert words.endswith("So this neither confirms nor refutes the paper's Table 1.")
+    papers = rows.assign(weights="IMAGENET1K_V1", n_real=202_599, width=64)
+    assert "refutes" not in tables.conditions(papers, {"fid": "lower"})
+    assert "refutes" in tables.conditions(papers, {"fid_768": "lower"})
+
+
+def test_an_interval_is_of_the_values_that_are_known(folders):
+    rows = tables.collect(folders[:3])
+    rows.loc[2, "fid"] = np.nan
+    low, high = stats.t.interval(0.95, 1, 31.5, stats.sem([30.0, 33.0]))
+    assert tables._spread(rows, "fid") == f"31.5 ({low:.4g} to {high:.4g})"
 
 
 def test_histories_carry_arm_and_seed(folders, tmp_path):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from centroidlib import verdict
+from centroidlib import paired, verdict
 from centroidlib.evaluation.comparisons import figure_ablation
 
 BETTER = {"fid_768": "lower", "recall_768": "higher", "fd_vgg16_random": "lower", "lpips_alex": "floor", "centre_offset": "lower"}
@@ -43,7 +43,7 @@ def rows():
 
 
 def test_differences_are_those_of_a_paired_t_test(rows):
-    gaps = verdict.paired_differences(rows, BETTER).set_index("metric")
+    gaps = paired.paired_differences(rows, BETTER).set_index("metric")
     known = np.array(GAPS["fid_768"])
     assert gaps.loc["fid_768", "difference"] == pytest.approx(known.mean())
     low, high = stats.t.interval(0.95, 3, known.mean(), stats.sem(known))
@@ -55,8 +55,8 @@ def test_differences_are_those_of_a_paired_t_test(rows):
 
 
 def test_the_primary_outcomes_stand_for_themselves_and_all_others_are_corrected(rows):
-    gaps = verdict.paired_differences(rows, BETTER).set_index("metric")
-    assert list(gaps.index[gaps["primary"]]) == ["fid_768", "lpips_alex"] == verdict.primary_outcomes(BETTER)
+    gaps = paired.paired_differences(rows, BETTER).set_index("metric")
+    assert list(gaps.index[gaps["primary"]]) == ["fid_768", "lpips_alex"] == paired.primary_outcomes(BETTER)
     assert gaps.loc["fid_768", "p_holm"] == gaps.loc["fid_768", "p"]
     p = gaps.loc[["fd_vgg16_random", "recall_768", "centre_offset"], "p"].to_numpy()
     assert list(np.argsort(p)) == [0, 1, 2]
@@ -66,12 +66,12 @@ def test_the_primary_outcomes_stand_for_themselves_and_all_others_are_corrected(
 
 
 def test_holms_values_never_fall_with_p_and_nan_stays():
-    found = verdict._holm(np.array([0.04, 0.01, np.nan, 0.03, 0.5]))
+    found = paired.holm(np.array([0.04, 0.01, np.nan, 0.03, 0.5]))
     np.testing.assert_allclose(found, [0.09, 0.04, np.nan, 0.09, 0.5])
 
 
 def test_words_follow_from_the_numbers(rows):
-    gaps = verdict.paired_differences(rows, BETTER).set_index("metric")
+    gaps = paired.paired_differences(rows, BETTER).set_index("metric")
     assert gaps["word"].to_dict() == {
         "fid_768": "improved",
         "recall_768": "not distinguishable",
@@ -87,19 +87,21 @@ def test_the_seeds_needed_have_the_power_and_one_less_has_not(ratio):
         bound = stats.t.ppf(0.975, seeds - 1)
         return stats.nct.sf(bound, seeds - 1, ratio * np.sqrt(seeds))
 
-    needed = verdict.seeds_needed(1.0, ratio)
+    needed = paired.seeds_needed(1.0, ratio)
     assert power(needed) >= 0.8
     assert needed == 2 or power(needed - 1) < 0.8
 
 
 def test_a_difference_too_small_for_a_thousand_seeds_is_said_so():
-    assert verdict.seeds_needed(1.0, 1e-3) is None
-    assert verdict.seeds_needed(0.0, 1.0) == 2
+    assert paired.seeds_needed(1.0, 1e-3) == np.inf
+    assert np.isnan(paired.seeds_needed(np.nan, 1.0))
+    assert paired.seeds_needed(0.0, 1.0) == 2
 
 
 def test_the_papers_differences_are_in_our_units(rows):
-    sizes = verdict.paper_sizes(rows[rows["arm"] == "baseline"], ["fid_768", "lpips_alex"])
+    sizes = paired.paper_sizes(rows[rows["arm"] == "baseline"], ["fid_768", "lpips_alex"])
     assert sizes["lpips_alex"] == pytest.approx(0.0063)
+    assert "lpips_vgg" not in paired.paper_sizes(rows[rows["arm"] == "baseline"].assign(lpips_vgg=0.3), ["lpips_vgg"])
     assert sizes["fid_768"] == pytest.approx(1.1842 / 32.1361 * rows.loc[rows["arm"] == "baseline", "fid_768"].mean())
 
 
@@ -110,15 +112,21 @@ def test_the_verdict_says_it_in_sentences(rows):
         "**centroid**, `fid_768`: value -0.2375 against the baseline (95 % interval -0.3137 to -0.1613, 4 seeds): **improved**."
         in words
     )
-    needed = verdict.paired_differences(rows, BETTER).set_index("metric").loc["fid_768", "needed"]
-    assert f"A difference of the paper's size would be seen four times in five with {needed:.0f} seeds." in words
+    needed = paired.paired_differences(rows, BETTER).set_index("metric").loc["fid_768", "needed"]
+    size = 1.1842 / 32.1361 * rows.loc[rows["arm"] == "baseline", "fid_768"].mean()
+    assert f"a difference of the paper's size ({size:.3g}, as much of the baseline's value as the paper's of its FID)" in words
+    assert f"would be seen four times in five with {needed:.0f} seeds." in words
+    assert "(0.0063) would be seen four times in five" in words
     assert "- **quality**, centroid: improved: `fid_768` (-0.238); worse: `fd_vgg16_random` (+0.011)." in words
     assert "- **diversity**, centroid: improved: `lpips_alex` (-0.015); not distinguishable: `recall_768` (+0.0025)." in words
     assert "- **alignment**, centroid: not distinguishable: `centre_offset` (+0)." in words  # though the loss has seen it
     assert "- **alignment**: `centre_offset` is 0.4875 (baseline), 0.4875 (centroid); of real images –." in words
-    assert words.endswith("So this neither confirms nor refutes the paper's Table 1.")
-    assert "5,000 generated and 10,000 real images of `faces.zip`, after 1,500 steps at batch 64, width 32" in words
-    assert "seeds that failed: baseline: 0 of 4; centroid: 1 of 5. centroid_seed4/02_train failed. Step 3: not finite." in words
+    assert "So this neither confirms nor refutes the paper's Table 1." in words
+    assert "Measured with 5,000 generated and 10,000 real images of `faces.zip`: steps 1,500, batch 64, width 32, " in words
+    assert words.endswith(
+        "Runs that failed, of those that were begun: baseline: 0 of 4; centroid: 1 of 5.\n"
+        "- centroid_seed4/02_train failed. Step 3: not finite."
+    )
 
 
 def test_one_seed_gives_no_verdict(rows):
@@ -128,12 +136,50 @@ def test_one_seed_gives_no_verdict(rows):
     assert "improved" not in words
 
 
-def test_one_arm_alone_is_said_so(rows):
-    assert "only one arm" in verdict.verdict(rows[rows["arm"] == "baseline"], BETTER)
+def test_without_a_pair_nothing_is_compared_and_what_failed_is_told(rows):
+    alone = rows[rows["arm"] == "baseline"]
+    words = verdict.verdict(alone, BETTER, {"centroid_seed0": "It broke."}, ["centroid_seed1"])
+    assert "No arm and the baseline (λ = 0, arm `baseline`) share a seed, so nothing is compared; " in words
+    assert "there are runs of baseline." in words
+    assert "baseline: 0 of 4; centroid: 1 of 1.\n- It broke." in words
+    assert words.endswith("Asked for and not there: centroid_seed1.")
+    apart = rows[(rows["arm"] == "baseline") != (rows["seed"] < 2)]
+    assert "share a seed, so nothing is compared; there are runs of centroid, baseline" in verdict.verdict(apart, BETTER)
+    assert list(paired.paired_differences(apart, BETTER).columns) == paired.COLUMNS
+
+
+def test_primary_outcomes_are_corrected_for_the_arms(rows):
+    other = rows[rows["arm"] == "centroid"].assign(arm="weak")
+    other["fid_768"] += np.array([0.2, 0.31, 0.22, 0.21])
+    alone = paired.paired_differences(rows, BETTER).set_index("metric")
+    gaps = paired.paired_differences(pd.concat([rows, other]), BETTER).set_index(["arm", "metric"])
+    assert gaps.loc[("centroid", "fid_768"), "p_holm"] == pytest.approx(2 * alone.loc["fid_768", "p"])
+    assert gaps.loc[("weak", "fid_768"), "p_holm"] == gaps.loc[("weak", "fid_768"), "p"]
+
+
+def test_what_the_loss_saw_and_what_is_extrapolated_is_not_judged(rows):
+    more = {"fid_768_inf": "lower", "fd_vgg16": "lower"}
+    wide = rows.assign(fid_768_inf=rows["fid_768"], fd_vgg16=rows["fid_768"])
+    for name in more:
+        wide = wide.assign(**{f"{name}_floor": np.nan, f"{name}_seen_by_loss": name == "fd_vgg16"})
+    gaps = paired.paired_differences(wide, BETTER | more).set_index("metric")
+    assert set(gaps.index[gaps["word"] == "not judged"]) == set(more)
+    alone = paired.paired_differences(rows, BETTER).set_index("metric")
+    assert gaps.loc["recall_768", "p_holm"] == alone.loc["recall_768", "p_holm"]
+    words = verdict.verdict(wide, BETTER | more)
+    assert "`fd_vgg16`" not in words
+    assert "`fid_768_inf`" not in words
+
+
+def test_equal_differences_are_not_taken_for_certainty(rows):
+    same = rows.assign(recall_768=0.3 + 0.0005 * (rows["arm"] == "centroid"))
+    gap = paired.paired_differences(same, BETTER).set_index("metric").loc["recall_768"]
+    assert np.isnan(gap["p"])
+    assert gap["word"] == "not judged"
 
 
 def test_a_seed_that_only_one_arm_has_is_no_pair(rows):
-    gaps = verdict.paired_differences(rows.drop(index=7), BETTER)
+    gaps = paired.paired_differences(rows.drop(index=7), BETTER)
     assert set(gaps["seeds"]) == {3}
 
 
@@ -145,54 +191,90 @@ def test_protocols_are_judged_apart(rows):
 
 
 def test_the_table_holds_every_difference(rows):
-    table = verdict.differences_table(verdict.paired_differences(rows, BETTER), BETTER, "Measured so.")
+    table = verdict.differences_table(paired.paired_differences(rows, BETTER), BETTER, "Measured so.")
     assert len(table.splitlines()) == 2 + len(BETTER) + 2
-    assert table.endswith("\n\nMeasured so.")
+    assert table.endswith("\n\nIntervals are not corrected for their number. Measured so.")
     assert "`fid_768` (primary)" in table
     assert "`lpips_alex`, distance to real images' (primary)" in table
     assert "`centre_offset` (seen by the loss)" in table
-    single = verdict.differences_table(verdict.paired_differences(rows[rows["seed"] == 0], BETTER), BETTER, "")
+    single = verdict.differences_table(paired.paired_differences(rows[rows["seed"] == 0], BETTER), BETTER, "")
     assert "| –" in single
 
 
-def curves_of(shift):
-    """Learning curves of four seeds; `shift` by step is what the arm adds."""
+STEPS = np.arange(250, 1501, 250)
+
+
+def curves_of(arm, baseline=lambda step: 5.0 - step / 1000, metric="fid_768", **more):
+    """Learning curves of four seeds, by functions of the step; each seed has its own level and noise."""
     rng = np.random.default_rng(1)
     found = []
     for seed in range(4):
-        for step, added in shift.items():
-            base = 5.0 - step / 10 + 0.01 * rng.normal()
-            found.append({"arm": "baseline", "seed": seed, "step": step, "fid_768": base})
-            found.append({"arm": "centroid", "seed": seed, "step": step, "fid_768": base + added + 0.01 * rng.normal()})
-    return pd.DataFrame(found)
+        level = rng.normal()
+        for name, values in (("baseline", baseline(STEPS)), ("centroid", arm(STEPS))):
+            own = values + level + 0.001 * rng.normal(size=len(STEPS))
+            found.append(pd.DataFrame({"arm": name, "seed": seed, "step": STEPS, "n_fake": 1000, metric: own}))
+    return pd.concat(found, ignore_index=True).assign(**{f"{metric}_floor": 0.0} | more)
+
+
+def falling(step):
+    return 5.0 - step / 1000
+
+
+def levelled(step):
+    return 3.0 + 2.0 * (step < 1000)
 
 
 @pytest.mark.parametrize(
-    ("shift", "word"),
+    ("arm", "baseline", "words"),
     [
-        ({10: 0.0, 20: 0.0, 30: 0.0}, "noise, as far as these seeds tell"),
-        ({10: -1.0, 20: -1.0, 30: -1.0}, "a shift: distinguishable at 3 of 3 steps looked at, the last among them"),
-        ({10: -1.0, 20: 0.0, 30: 0.0}, "passing, as a speed-up would: distinguishable at step 10, not at the end"),
+        (falling, falling, ["noise, as far as these seeds tell: at no step is the difference distinguishable"]),
+        (lambda x: levelled(x) - 1.0, levelled, ["there at the end: distinguishable at 6 of 6 steps"]),
+        (lambda x: levelled(x) - (x < 500), levelled, ["passing: distinguishable at step 250, not at the end"]),
+        (
+            lambda x: falling(x + 250),
+            falling,
+            ["steps ahead of the baseline (+24", "cannot be told apart"],
+        ),
+        (lambda x: falling(x - 250), falling, ["steps ahead of the baseline (-25", "cannot be told apart"]),
     ],
 )
-def test_the_course_is_a_shift_a_speed_up_or_noise(shift, word):
-    assert word in verdict.course(curves_of(shift), "fid_768", "centroid")
+def test_the_course_says_when_and_how_many_steps_ahead(arm, baseline, words):
+    said = verdict.course(curves_of(arm, baseline), "fid_768", "centroid", "lower")
+    assert all(word in said for word in words), said
+    assert ("cannot be told apart" in said) == ("cannot be told apart" in words[-1])
 
 
-def test_a_single_pair_has_no_course():
-    curves = curves_of({10: 0.0, 20: 0.0})
-    assert "a single pair of runs" in verdict.course(curves[curves["seed"] == 0], "fid_768", "centroid")
+def test_the_course_of_what_has_a_target_is_that_of_its_distance_to_it():
+    curves = curves_of(lambda x: 0.2 + 0 * x, lambda x: 0.3 + 0 * x, "lpips_alex", lpips_alex_floor=0.29)
+    curves["lpips_alex"] = np.where(curves["arm"] == "centroid", 0.2, 0.3) + 1e-4 * (curves["seed"] + curves["step"] % 7)
+    said = verdict.course(curves, "lpips_alex", "centroid", "floor")
+    assert "distance of `lpips_alex` to the real images'" in said
+    assert "(+0.07" in said  # |0.2 − 0.29| − |0.3 − 0.29|: farther away, though the value is lower
 
 
-def test_the_spread_between_the_last_checkpoints_is_a_metric_of_its_own(rows):
-    curves = curves_of({10: 0.0, 20: 0.0, 30: 0.0, 40: 0.0})
-    found, better = verdict.with_checkpoint_spread(rows, curves, "fid_768")
+def test_a_course_needs_two_pairs_and_uses_the_steps_that_all_have():
+    curves = curves_of(lambda x: falling(x) - 1, falling)
+    assert "fewer than two pairs of runs" in verdict.course(curves[curves["seed"] == 0], "fid_768", "centroid", "lower")
+    assert "fewer than two pairs of runs" in verdict.course(curves, "fid_768", "absent", "lower")
+    lacking = curves[~((curves["arm"] == "centroid") & (curves["seed"] == 2) & (curves["step"] == 750))]
+    said = verdict.course(lacking, "fid_768", "centroid", "lower")
+    assert "distinguishable at 5 of 5 steps" in said
+    assert "4 seeds" in said
+
+
+def test_the_scatter_of_the_last_checkpoints_is_about_their_trend(rows):
+    curves = curves_of(lambda x: falling(x * 4 / 3), falling)
+    found, better = paired.with_checkpoint_scatter(rows, curves, "fid_768")
     name = "between_checkpoints_fid_768"
     assert better == {name: "lower"}
-    mine = curves[(curves["arm"] == "centroid") & (curves["seed"] == 2) & (curves["step"] > 10)]
-    assert found.loc[(found["arm"] == "centroid") & (found["seed"] == 2), name].item() == pytest.approx(mine["fid_768"].std())
-    words = verdict.verdict(found, BETTER | better)
-    assert f"- **stability**, centroid: not distinguishable: `{name}`" in words
+    mine = curves[(curves["arm"] == "centroid") & (curves["seed"] == 2) & (curves["step"] > 500)]
+    line = stats.linregress(mine["step"], mine["fid_768"])
+    residuals = mine["fid_768"] - line.intercept - line.slope * mine["step"]
+    own = found.loc[(found["arm"] == "centroid") & (found["seed"] == 2), name]
+    assert own.item() == pytest.approx(np.sqrt((residuals**2).sum() / 2))
+    assert f"- **stability**, centroid: not distinguishable: `{name}`" in verdict.verdict(found, BETTER | better)  # though faster
+    few, _ = paired.with_checkpoint_scatter(rows, curves[curves["step"] > 750], "fid_768")
+    assert few[name].isna().all()
 
 
 @pytest.fixture
@@ -206,24 +288,34 @@ def ablation(rows):
 
 
 def test_an_ablation_compares_each_arm_with_the_baseline_of_its_own_images(ablation):
-    gaps = verdict.ablation_differences(ablation, BETTER | {"fd_own": "lower"})
+    gaps = paired.ablation_differences(ablation, BETTER | {"fd_own": "lower"})
     assert dict(zip(gaps["arm"], gaps["baseline"], strict=True)) == {"centroid": "baseline", "crop": "crop-baseline"}
     wide = gaps.pivot(index="metric", columns="arm", values="difference")
     assert wide.loc["fid_768", "crop"] == pytest.approx(2 * wide.loc["fid_768", "centroid"])
     assert set(wide.index) == set(BETTER) - {"centre_offset"}  # nor what a loss saw, nor what only some have
 
 
-def test_arms_without_a_baseline_on_their_images_are_refused(ablation):
-    with pytest.raises(ValueError, match=r"The arms crop saw the same images and need one baseline, an arm with λ = 0"):
-        verdict.ablation_differences(ablation[ablation["arm"] != "crop-baseline"], BETTER)
+def test_an_ablation_compares_with_the_loss_as_it_is_too(ablation):
+    shuffled = ablation[ablation["arm"] == "centroid"].assign(arm="shuffled", fid_768=ablation["fid_768"] + 0.1)
+    gaps = paired.ablation_differences(pd.concat([ablation, shuffled]), BETTER)
+    beside = gaps[gaps["baseline"] == "centroid"]
+    assert set(beside["arm"]) == {"shuffled"}
+    assert beside.set_index("metric").loc["fid_768", "difference"] == pytest.approx(0.1)
+
+
+def test_arms_without_a_baseline_on_their_images_are_left_out(ablation):
+    gaps = paired.ablation_differences(ablation[ablation["arm"] != "crop-baseline"], BETTER)
+    assert set(gaps["arm"]) == {"centroid"}
+    assert paired.ablation_differences(ablation[ablation["arm"] == "crop"], BETTER).empty
 
 
 def test_the_ablations_figure_has_a_row_an_arm_and_a_dot_a_seed(ablation):
-    gaps = verdict.ablation_differences(ablation, BETTER)
-    figure = figure_ablation(ablation, gaps, ["fid_768", "lpips_alex"])
+    gaps = paired.ablation_differences(ablation, BETTER)
+    gaps = gaps[gaps["baseline"] != "centroid"]
+    figure = figure_ablation(ablation, gaps, ["fid_768", "lpips_alex"], BETTER, "Measured so.")
     left, right = figure.axes
     assert [label.get_text() for label in left.get_yticklabels()] == ["centroid", "crop"]
     dots = next(line for line in left.lines if len(line.get_xdata()) == 4)
     assert sorted(dots.get_xdata()) == pytest.approx(sorted(GAPS["fid_768"]))
     assert left.get_xlim()[1] == pytest.approx(1.6 * 0.6)
-    assert "distance to real pairs'" in right.get_xlabel()
+    assert "distance to real images'" in right.get_xlabel()

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--workers is of this machine's own cluster: the one at --scheduler has as many as it has")
     look_again()
     try:
-        stages = plan(chosen.file, read_settings(chosen.settings), lambda stage: not state_of(stage).runs(False))
+        stages = plan(chosen.file, read_settings(chosen.settings), lambda stage: state_of(stage).word)
         if chosen.dry_run:
             for stage in stages:
                 print(stage.label, *(f"{name}={value}" for name, value in stage.all_parameters.items()), sep="  ")

@@ -234,13 +234,14 @@ def run_all(
                 client.cancel([futures[stage.label] for stage in left.values() if stage.label not in begun])
         return stopped
 
-    stopped = run([stage for stage in stages if not stage.compares])
-    comparing = [stage for stage in stages if stage.compares]
-    failed = [label for label, state in states.items() if state == "failed"]
+    first = next((number for number, stage in enumerate(stages) if stage.compares), len(stages))
+    stopped = run(stages[:first])
+    comparing = stages[first:]
     if comparing and not stopped and any(states[label] in ("ran", "done", "stale") for label in comparing[0].after):
         return run(comparing)
+    failed = ", ".join(label for label, state in states.items() if state == "failed")
     for stage in comparing:
-        noted({"label": stage.label, "state": "blocked", "why": f"waits for {', '.join(failed)}"} | (STOPPED if stopped else {}))
+        noted({"label": stage.label, "state": "blocked", "why": f"waits for {failed}"} | (STOPPED if stopped else {}))
     return stopped
 
 

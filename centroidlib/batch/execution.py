@@ -93,12 +93,13 @@ def execute(stage: Stage, environment: Mapping[str, str], batch: str, handle: in
             raise StageError(stage.label, f"{stage.label} was stopped.", stopped=True) from None
         sentence = _sentence(stage, error, failed)
         record = read_record(stage.folder)
-        record["failed"] = {stage.name: sentence.splitlines()[0]}
+        record.setdefault("failed", {})[stage.name] = sentence.splitlines()[0]
         write_record(stage.folder, record)
         raise StageError(stage.label, sentence) from None
     failed.unlink(missing_ok=True)
     record = read_record(stage.folder)
-    record.pop("failed", None)
+    if record.get("failed", {}).pop(stage.name, None) and not record["failed"]:
+        del record["failed"]
     noted = record.get("stages", {}).get(stage.name, {"notebook": None})
     if "notebook" in noted:
         sentence = f"{stage.label} ran to its end but left no record: its last cell must call run.finish(...)."

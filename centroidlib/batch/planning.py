@@ -54,7 +54,7 @@ class Stage:
         return self.folder.parents[2]
 
 
-def plan(file: Path, settings: Mapping[str, Scalar], is_done: Callable[[Stage], bool] = lambda stage: False) -> list[Stage]:
+def plan(file: Path, settings: Mapping[str, Scalar], word_of: Callable[[Stage], str] = lambda stage: "missing") -> list[Stage]:
     """The stages of a batch file, each behind those it waits for, checked before anything runs.
 
     A notebook that declares `arm` runs once for each arm and seed. Every other is shared: listed before such a
@@ -65,7 +65,7 @@ def plan(file: Path, settings: Mapping[str, Scalar], is_done: Callable[[Stage], 
     Args:
         file: the YAML batch file.
         settings: from --set; they win over the file, and `seed` replaces its seeds.
-        is_done: whether a stage needs no run: what compares runs takes those of other seeds that are done as well.
+        word_of: a stage's state: what compares runs takes those of other seeds that are done, or failed, as well.
 
     Raises:
         BatchError: what is wrong in the file or the settings, and where.
@@ -86,8 +86,11 @@ def plan(file: Path, settings: Mapping[str, Scalar], is_done: Callable[[Stage], 
         raise BatchError(f"{file.name}: results/manual is for notebooks that are run by hand; give the batch another name.")
     seeds = set(batch.seeds)
     for seed in _seeds_on_disk(folder, batch.arms) - seeds if any("runs" in notebook.defaults for notebook in notebooks) else ():
-        others = _graph(batch, notebooks, folder, [seed], seeds)
-        if all(is_done(stage) for stage in others if "arm" in stage.parameters):
+        runs: dict[Path, set[str]] = {}
+        for stage in _graph(batch, notebooks, folder, [seed], seeds):
+            if "arm" in stage.parameters:
+                runs.setdefault(stage.folder, set()).add(word_of(stage))
+        if all("failed" in words or words <= {"done", "stale"} for words in runs.values()):
             seeds.add(seed)
     return _graph(batch, notebooks, folder, batch.seeds, seeds)
 

@@ -83,6 +83,11 @@ def _changes(stage: Stage, record: Mapping[str, Any]) -> list[str]:
         for name, digest in record[kind].items():
             if (folder / name).is_file() and _digest(folder / name) != digest:
                 found.append(f"{name} changed")
+    for name in str(now.get("runs", "")).split() if stage.compares else ():
+        run = read_record(stage.folder.parent / name)
+        failed, compared = bool(run.get("failed")), any(path.startswith(f"{name}/") for path in record["inputs"])
+        if run.get("stages") and compared == failed:
+            found.append(f"{name} " + ("has failed since" if failed else "was not there then"))
     if not (stage.folder / f"{stage.name}.ipynb").is_file():
         found.append("its executed notebook is not here")
     return found

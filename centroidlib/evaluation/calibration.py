@@ -69,6 +69,8 @@ def calibrate(
         row a space and set of pictures: `space`, `pictures`, `count`, `distance` and `spread` (mean and standard deviation,
         in d_ref), `outside` and `loss` (mean of Eq. 3, in d_ref).
     """
+    if min(len(reference), *map(len, pictures.values())) < 1 or len(reference) < 4:
+        raise ValueError(f"A calibration needs four images or more for the centre, and some of each kind; not {len(reference)}.")
     spaces, lies = [], []
     for network in track(networks, "calibration, network by network"):
         ways = {f"{network.name}, flattened": False, f"{network.name}, pooled": True}

@@ -9,11 +9,14 @@ from matplotlib.figure import Figure
 
 from centroidlib.evaluation.figures import with_interval
 from centroidlib.metrics import named
-from centroidlib.plots import COLOURS, REAL, arm_colour
+from centroidlib.paired import distance_to_target
+from centroidlib.plots import COLOURS, REAL, arm_colour, put_caption
 from centroidlib.tables import SPACE_METRICS
 
 
-def figure_metrics(rows: pd.DataFrame, groups: Mapping[str, Sequence[str]], better: Mapping[str, str]) -> Figure:
+def figure_metrics(
+    rows: pd.DataFrame, groups: Mapping[str, Sequence[str]], better: Mapping[str, str], caption: str = ""
+) -> Figure:
     """Each metric by arm, a dot a run with its interval, a line from arm to arm a seed; a row a feature space.
 
     Dashed is the value of real halves, a cross that of held-out images.
@@ -23,6 +26,7 @@ def figure_metrics(rows: pd.DataFrame, groups: Mapping[str, Sequence[str]], bett
             are any, `_floor_heldout` and `_seen_by_loss`.
         groups: columns to draw, by row of the figure.
         better: `lower`, `higher` or `floor` (the nearer the better) by metric.
+        caption: what was measured with what.
     """
     arms = list(dict.fromkeys(zip(rows["protocol"], rows["arm"], strict=True)))
     names = [f"{arm}\n{protocol}".strip() for protocol, arm in arms]
@@ -60,39 +64,44 @@ def figure_metrics(rows: pd.DataFrame, groups: Mapping[str, Sequence[str]], bett
             ax.tick_params(labelsize="small")
             if len(arms) > 2:
                 plt.setp(ax.get_xticklabels(), rotation=25, ha="right", rotation_mode="anchor")
+    put_caption(figure, caption)
     return figure
 
 
-def figure_ablation(rows: pd.DataFrame, gaps: pd.DataFrame, metrics: Sequence[str]) -> Figure:
+def figure_ablation(
+    rows: pd.DataFrame, gaps: pd.DataFrame, metrics: Sequence[str], better: Mapping[str, str], caption: str = ""
+) -> Figure:
     """A panel a metric: each arm less its baseline, a small dot a seed, a large one their mean with its 95 % t interval.
 
     The axis is that of the dots: an interval of few seeds may leave it.
 
     Args:
         rows: runs.csv.
-        gaps: from `verdict.ablation_differences`.
+        gaps: from `paired.ablation_differences`.
         metrics: to draw.
+        better: `lower`, `higher` or `floor` (the nearer the better) by metric.
+        caption: what was measured with what.
     """
     arms = list(dict.fromkeys(gaps["arm"]))
-    figure, axes = plt.subplots(
-        1, len(metrics), figsize=(2.0 + 3.2 * len(metrics), 0.9 + 0.32 * len(arms)), sharey=True, squeeze=False
-    )
+    away = distance_to_target(rows, better)
+    size = (2.0 + 3.2 * len(metrics), 1.4 + 0.32 * len(arms))
+    figure, axes = plt.subplots(1, len(metrics), figsize=size, sharey=True, squeeze=False)
     for ax, metric in zip(axes.flat, metrics, strict=True):
         farthest = 0.0
-        wide = rows.pivot(index="seed", columns="arm", values=metric)
-        floor = rows.drop_duplicates("arm").set_index("arm")[f"{metric}_floor"]
-        to_floor = metric.startswith("lpips")
+        wide = away.pivot(index="seed", columns="arm", values=metric)
         for _, gap in gaps[gaps["metric"] == metric].iterrows():
-            y, arm = arms.index(gap["arm"]), gap["arm"]
-            mine, other = ((wide[name] - floor[name]).abs() if to_floor else wide[name] for name in (arm, gap["baseline"]))
-            each = (mine - other).dropna()
+            y = arms.index(gap["arm"])
+            each = (wide[gap["arm"]] - wide[gap["baseline"]]).dropna()
             farthest = max(farthest, float(each.abs().max()))
             ax.plot(each, [y] * len(each), "o", color=REAL, ms=3, alpha=0.7)
             ax.plot(gap["difference"], y, "o", color=COLOURS[0], ms=7)
             ax.plot([gap["low"], gap["high"]], [y, y], color=COLOURS[0], lw=1.5)
         ax.axvline(0, color="black", lw=1, ls="--")
-        ax.set(xlim=(-1.6 * farthest, 1.6 * farthest) if farthest else None)
-        ax.set(title=metric, xlabel="arm less its baseline" + (", of the distance to real pairs'" if to_floor else ""))
+        to_target = ", of the distance to real images'" if better[metric] == "floor" else ""
+        ax.set(title=metric, xlabel=f"arm less its baseline{to_target}")
+        if farthest:
+            ax.set_xlim(-1.6 * farthest, 1.6 * farthest)
     axes[0, 0].set_yticks(range(len(arms)), arms)
     axes[0, 0].invert_yaxis()
+    put_caption(figure, caption)
     return figure

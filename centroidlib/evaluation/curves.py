@@ -58,6 +58,8 @@ def learning_curve(
     if not 2 <= samples <= min(last.count, real.count // 2):
         most = min(last.count, real.count // 2)
         raise ValueError(f"curve_samples must be 2 to {most:,}: the samples, and half of the real images; not {samples:,}.")
+    if any(2 * len(values) < samples - samples % 2 for values in last.lpips.values()):
+        raise ValueError(f"curve_samples = {samples:,} takes half as many pairs for LPIPS, and fewer were measured.")
     among = {space.name: shuffled(real.features[space.name]) for space in spaces}
     distances = {name: distance_to(fit_gaussian(features, "real")) for name, features in among.items()}
     alone = {

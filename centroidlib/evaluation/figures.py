@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from centroidlib.metrics import named
-from centroidlib.plots import COLOURS, REAL, arm_colour
+from centroidlib.plots import COLOURS, REAL, arm_colour, put_caption
 
 
 def figure_measured(measured: Mapping[str, Mapping[str, Any]], spaces: Sequence[str], arm: str) -> Figure:
@@ -68,12 +68,13 @@ def _over_n(ax: Axes, entry: Mapping[str, Any], limit: Mapping[str, Any] | None,
     ax.legend(fontsize="x-small")
 
 
-def figure_curves(curves: pd.DataFrame, metrics: Sequence[str]) -> Figure:
+def figure_curves(curves: pd.DataFrame, metrics: Sequence[str], caption: str = "") -> Figure:
     """Learning curves of runs, a panel a metric: thin a run, thick the mean of an arm's seeds with its 95 % t interval.
 
     Args:
         curves: columns arm, seed, step, n_fake and the metrics with their `_floor`, the value of real images.
         metrics: to draw.
+        caption: what was measured with what.
     """
     columns = min(4, len(metrics))
     lines = -(-len(metrics) // columns)
@@ -94,11 +95,11 @@ def figure_curves(curves: pd.DataFrame, metrics: Sequence[str]) -> Figure:
         if metric.startswith(("fid", "fd_")):
             ax.set_ylim(0, None)
     axes.flat[0].legend(fontsize="x-small")
-    figure.suptitle(f"{curves['n_fake'].iloc[0]:,} generated images a point", x=0.0, ha="left", fontsize="small")
+    put_caption(figure, f"{curves['n_fake'].iloc[0]:,} generated images a point. {caption}")
     return figure
 
 
-def figure_calibration(lies: pd.DataFrame) -> Figure:
+def figure_calibration(lies: pd.DataFrame, caption: str = "") -> Figure:
     """Mean distance to c in units of d_ref, a row a set of pictures, a column a feature space; what lies inside is blue."""
     wide = lies.pivot(index="pictures", columns="space", values="distance")
     wide = wide.loc[lies["pictures"].unique(), lies["space"].unique()]
@@ -111,6 +112,7 @@ def figure_calibration(lies: pd.DataFrame) -> Figure:
     names = [str(name).replace(", ", "\n").replace("_", " ") for name in wide]
     ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     ax.spines[:].set_visible(False)
+    put_caption(figure, caption)
     return figure
 
 
