@@ -207,6 +207,17 @@ def test_a_generators_moving_average_is_an_arm_of_its_own(executed, project):
     assert {"generator.safetensors", "generator_ema.safetensors", "film.webp"} <= set(outputs)
 
 
+def test_the_ablation_reads_the_runs_of_a_batch(executed, project):
+    done = project.python("papermill", "notebooks/07_ablation.ipynb", "ablation.ipynb", "-p", "batch", "quick")
+    assert done.returncode == 0, done.stderr
+    folder = executed[1] / "07_ablation"
+    gaps = pd.read_csv(folder / "differences.csv")
+    assert set(gaps["arm"]) == {"centroid"}
+    assert "fd_vgg16_random" in set(gaps["metric"])  # and nothing that the loss has seen
+    assert not set(gaps["metric"]) & {"centre_offset", "fd_vgg16_random_relu3_3"}
+    assert (folder / "ablation.png").is_file()
+
+
 def test_the_papers_experiment_runs_on_files_laid_out_as_celebas_are(project, tmp_path):
     """table1.yml with all its notebooks, but at a tiny size and without published weights, of which no file is here."""
     write_celeba(project.root / "data" / "celeba", [0] * 40 + [1] * 10 + [2] * 10)

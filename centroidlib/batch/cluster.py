@@ -1,30 +1,32 @@
-"""Stages as a graph of Dask tasks, on a cluster in this process or on one that the user has."""
+"""Stages as Dask tasks, in the order of the plan, on a cluster in this process or on one that the user has."""
 
 import logging
 import os
 import subprocess
 import time
+from asyncio import CancelledError
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import dask
 from dask.system import CPU_COUNT
-from distributed import Client, Future, LocalCluster, as_completed, get_worker
+from distributed import Client, Future, LocalCluster, get_worker, wait
 from distributed.system import MEMORY_LIMIT
 
 from centroidlib._locks import holding
 from centroidlib.batch.execution import StageError, execute, is_stopped, stop
 from centroidlib.batch.notebooks import BatchError
 from centroidlib.batch.planning import Stage
+from centroidlib.batch.report import DONE
 from centroidlib.batch.state import State, look_again, state_of
 
 MEMORY = 4.0  # GiB that a notebook takes at most, on the 10,000 faces and on all of CelebA's
-PREFIX = "notebook"  # of the tasks' keys, by which Dask tells what they are like
 STOPPED = {"state": "stopped", "why": "stopped by hand"}
 TIMEOUT = 30.0  # seconds in which a scheduler must answer
+LOOK_AGAIN = 2.0  # seconds after which workers are counted again
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,7 @@ def local_cluster(resources: Resources) -> Iterator[Client]:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what fails is told at the end
     here = "127.0.0.1:0"
     with (
-        # A worker takes one task and no second in advance, so that none waits behind a long one.
-        dask.config.set({"distributed.scheduler.worker-saturation": 1.0, "distributed.worker.profile.enabled": False}),
+        dask.config.set({"distributed.worker.profile.enabled": False}),
         LocalCluster(
             n_workers=resources.workers, threads_per_worker=1, processes=False, memory_limit=0, dashboard_address=here,
             worker_dashboard_address=here,
@@ -113,7 +114,7 @@ def users_cluster(address: str) -> Iterator[Client]:
 
 
 def run_stage(
-    stage: Stage, needed: tuple[str, ...], batch: str, rerun_stale: bool, threads: int, devices: tuple[str, ...], *_: object
+    stage: Stage, needed: tuple[str, ...], batch: str, rerun_stale: bool, threads: int, devices: tuple[str, ...]
 ) -> dict[str, Any]:
     """On a worker: run a stage, unless it is done; what became of it.
 
@@ -124,7 +125,6 @@ def run_stage(
         rerun_stale: run what other code of the library made.
         threads: to compute with, 0 for the worker's share of its machine.
         devices: the GPU of each worker, by the worker's number.
-        _: results of the stages before it, which Dask waits for.
 
     Raises:
         StageError: it failed, or was stopped.
@@ -169,8 +169,9 @@ def run_all(
     resources: Resources,
     told: Callable[[Mapping[str, Any]], None],
 ) -> bool:
-    """Run the graph to its end; whether it was stopped by hand before.
+    """Run the stages, each when those it waits for are done; whether they were stopped by hand before the end.
 
+    A worker gets the next one in the order of the plan when it is free, so that what is stopped early leaves whole pairs.
     What compares the runs comes when all have ended, and takes those that did not fail.
 
     Args:
@@ -185,67 +186,63 @@ def run_all(
     Raises:
         KeyboardInterrupt: stopped by hand a second time, while notebooks still ran.
     """
-    begun: set[str] = set()
     states: dict[str, str] = {}
-
-    def heard(event: tuple[float, Mapping[str, Any]]) -> None:
-        begun.add(event[1]["label"])
-        told(event[1])
+    waiting, running = list(stages), dict[Future[Any], Stage]()
+    comparing = [stage.label for stage in stages if stage.compares]
+    stopped = False
 
     def noted(outcome: Mapping[str, Any]) -> None:
         states[outcome["label"]] = outcome["state"]
         told(outcome)
 
-    def expect_long_tasks() -> None:  # else all go to the worker that holds what they waited for
-        import dask
+    def begin_what_can() -> None:
+        """Send stages whose time has come, in the order of the plan, as many as there are free workers."""
+        free = sum(client.nthreads().values()) - len(running)
+        for stage in list(waiting):
+            ends = {label: states.get(label) for label in stage.after}
+            bad = sorted(label for label, state in ends.items() if state not in (None, *DONE))
+            enough = any(state in DONE for state in ends.values()) if stage.label in comparing else not bad
+            if None in ends.values() and (enough or stage.label in comparing):
+                continue
+            if not enough:
+                waiting.remove(stage)
+                noted({"label": stage.label, "state": "blocked", "why": f"waits for {', '.join(bad)}"})
+            elif free > 0:
+                waiting.remove(stage)
+                future = client.submit(
+                    run_stage, stage, needed[stage.label], batch, rerun_stale, resources.threads[stage.label],
+                    resources.devices, key=f"notebook-{batch}/{stage.label}", pure=False,
+                )  # fmt: skip
+                running[future] = stage
+                free -= 1
 
-        known = dask.config.get("distributed.scheduler.default-task-durations")
-        dask.config.set({"distributed.scheduler.default-task-durations": {**known, PREFIX: "1h"}})
-
-    client.subscribe_topic(batch, heard)
-    client.run_on_scheduler(expect_long_tasks)
-    if not client.scheduler_info()["workers"]:
+    client.subscribe_topic(batch, lambda event: told(event[1]))
+    if not client.nthreads():
         told({"label": "The batch", "why": "waits for a worker of the cluster"})
-
-    def run(graph: list[Stage]) -> bool:
-        futures: dict[str, Future[Any]] = {}
-        for number, stage in enumerate(graph):
-            before = [futures[label] for label in stage.after if label in futures]
-            futures[stage.label] = client.submit(
-                run_stage, stage, needed[stage.label], batch, rerun_stale, resources.threads[stage.label], resources.devices,
-                *before, key=f"{PREFIX}-0-{batch}/{stage.label}", pure=False,
-                priority=-number,  # the order of the plan, as far as workers are free: a seed's arms one after the other
-            )  # fmt: skip
-        left = {future.key: stage for stage, future in zip(graph, futures.values(), strict=True)}
-        stopped = False
-        while left:
-            try:
-                for future in as_completed([futures[stage.label] for stage in left.values()]):
-                    stage = left[future.key]
-                    ended = {label for label in stage.after if label in futures and futures[label].status != "pending"}
-                    noted(_result(stage, future, {label for label in ended if futures[label].status != "finished"}, stopped))
-                    del left[future.key]
-            except KeyboardInterrupt:
-                if stopped:
-                    raise
-                stopped = True
-                told({"label": "The batch", "why": "waits for its notebooks to save what they can; Ctrl-C again stops at once"})
-                client.run(stop, batch, on_error="ignore")
-                client.cancel([futures[stage.label] for stage in left.values() if stage.label not in begun])
-        return stopped
-
-    first = next((number for number, stage in enumerate(stages) if stage.compares), len(stages))
-    stopped = run(stages[:first])
-    comparing = stages[first:]
-    if comparing and not stopped and any(states[label] in ("ran", "done", "stale") for label in comparing[0].after):
-        return run(comparing)
-    failed = ", ".join(label for label, state in states.items() if state == "failed")
-    for stage in comparing:
-        noted({"label": stage.label, "state": "blocked", "why": f"waits for {failed}"} | (STOPPED if stopped else {}))
+    while waiting or running:
+        try:
+            if not stopped:
+                begin_what_can()
+            if running:
+                with suppress(TimeoutError, CancelledError):
+                    wait(list(running), timeout=LOOK_AGAIN, return_when="FIRST_COMPLETED")
+            elif waiting:
+                time.sleep(LOOK_AGAIN)  # no worker yet
+            for future in [future for future in running if future.status != "pending"]:
+                noted(_result(running.pop(future), future, stopped))
+        except KeyboardInterrupt:
+            if stopped:
+                raise
+            stopped = True
+            told({"label": "The batch", "why": "waits for its notebooks to save what they can; Ctrl-C again stops at once"})
+            client.run(stop, batch, on_error="ignore")
+            for stage in waiting:
+                noted({"label": stage.label} | STOPPED)
+            waiting.clear()
     return stopped
 
 
-def _result(stage: Stage, future: Future[Any], lacking: set[str], stopped: bool) -> dict[str, Any]:
+def _result(stage: Stage, future: Future[Any], stopped: bool) -> dict[str, Any]:
     if future.status == "finished":
         return future.result()
     error = future.exception() if future.status == "error" else None
@@ -253,11 +250,7 @@ def _result(stage: Stage, future: Future[Any], lacking: set[str], stopped: bool)
     if stopped and (error is None or (isinstance(error, StageError) and error.stopped)):
         return found | STOPPED
     if isinstance(error, StageError):
-        if error.label == stage.label:
-            return found | {"why": str(error)}
-        lacking = {error.label}
-    if lacking:
-        return found | {"state": "blocked", "why": f"waits for {', '.join(sorted(lacking))}"}
+        return found | {"why": str(error)}
     said = f"{type(error).__name__}, {error}" if error else "the connection to the scheduler was lost"
     return found | {"why": f"{stage.label} failed: {said}"}
 
