@@ -267,30 +267,39 @@ def run_quietly(*command, place):
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=place)
 
 
-def test_a_users_cluster_runs_the_batch_though_one_of_its_workers_is_killed(project, tmp_path_factory):
-    """A scheduler and two workers in processes of their own; the killed one leaves a kernel behind."""
+@pytest.fixture
+def users_cluster(tmp_path_factory):
+    """A scheduler and two workers in processes of their own: its address, and they."""
     place = tmp_path_factory.mktemp("dask")
     address_file = place / "scheduler.json"
-    scheduler = run_quietly("distributed.cli.dask_scheduler", "--port", "0", "--scheduler-file", str(address_file), place=place)
-    workers = []
+    running = [run_quietly("distributed.cli.dask_scheduler", "--port", "0", "--scheduler-file", str(address_file), place=place)]
     try:
         wait_until(lambda: address_file.is_file() and address_file.read_text().endswith("}"))
         address = json.loads(address_file.read_text())["address"]
         one = ("distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny", "--name")
-        workers = [run_quietly(*one, name, place=place) for name in ("w0", "w1")]
+        running += [run_quietly(*one, name, place=place) for name in ("w0", "w1")]
         with Client(address) as client:
             client.wait_for_workers(2, timeout=60)
-        file = write_batch(project, SWEEP | {"parameters": {"seconds": 1.5}})
-        process = batch(project, file, "--scheduler", address, "--threads", "1")
-        wait_until(lambda: len(log_of(project, "begin")) >= 2)
-        victim = workers[0]
-        victim.kill()
-        out, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, out
+        yield address, running
     finally:
-        for one in [*workers, scheduler]:
-            one.kill()
-            one.wait()
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+def both_work(project):
+    return len(log_of(project, "begin")) - len(log_of(project, "end")) == 2
+
+
+def test_a_users_cluster_runs_the_batch_though_one_of_its_workers_is_killed(project, users_cluster):
+    """The killed one leaves a kernel behind."""
+    address, (_, victim, _) = users_cluster
+    file = write_batch(project, SWEEP | {"parameters": {"seconds": 3.0}})
+    process = batch(project, file, "--scheduler", address, "--threads", "1")
+    wait_until(lambda: both_work(project))
+    victim.kill()
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
     assert f"on the cluster at {address}" in out
     assert len(rows_of(project)) == 6
     begun, ended = log_of(project, "begin"), log_of(project, "end")
@@ -298,6 +307,16 @@ def test_a_users_cluster_runs_the_batch_though_one_of_its_workers_is_killed(proj
     assert len(begun) == 7, out  # what the killed worker had begun, its successor began again, and only that
     manifest = json.loads((project / "results" / "small" / "manifest.json").read_text())
     assert manifest["stages"]["03_last"]["worker"] == "w1"
+
+
+def test_a_scheduler_that_is_gone_is_said(project, users_cluster):
+    address, (scheduler, *_) = users_cluster
+    process = batch(project, write_batch(project, SWEEP | {"parameters": {"seconds": 3.0}}), "--scheduler", address)
+    wait_until(lambda: both_work(project))
+    scheduler.kill()
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, out
+    assert "The connection to the scheduler was lost" in out, out
 
 
 def test_nobody_at_the_schedulers_address_is_said(project, capsys, monkeypatch):

@@ -4,7 +4,6 @@ import logging
 import os
 import subprocess
 import time
-from asyncio import CancelledError
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,7 +12,7 @@ from typing import Any
 
 import dask
 from dask.system import CPU_COUNT
-from distributed import Client, Future, LocalCluster, get_worker, wait
+from distributed import CancelledError, Client, Future, LocalCluster, TimeoutError, get_worker, wait
 from distributed.system import MEMORY_LIMIT
 
 from centroidlib._locks import holding
@@ -76,7 +75,7 @@ def share_out(stages: list[Stage], workers: int | None, threads: int | None) -> 
 @contextmanager
 def local_cluster(resources: Resources) -> Iterator[Client]:
     """A client of a Dask cluster inside this process: a worker for each notebook that runs side by side."""
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what fails is told at the end
+    _silence()
     here = "127.0.0.1:0"
     with (
         dask.config.set({"distributed.worker.profile.enabled": False}),
@@ -96,6 +95,7 @@ def users_cluster(address: str) -> Iterator[Client]:
     Raises:
         BatchError: nobody answers there, or a worker has not this library.
     """
+    _silence()
     try:
         client = Client(address, timeout=TIMEOUT)
     except (OSError, ValueError, TypeError) as error:
@@ -111,6 +111,12 @@ def users_cluster(address: str) -> Iterator[Client]:
         if lacking:
             raise BatchError(f"--scheduler: centroidlib is not installed at the workers {', '.join(lacking)}.")
         yield client
+
+
+def _silence() -> None:
+    """What fails is told once, in a sentence."""
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def run_stage(
@@ -197,7 +203,10 @@ def run_all(
 
     def begin_what_can() -> None:
         """Send stages whose time has come, in the order of the plan, as many as there are free workers."""
-        free = sum(client.nthreads().values()) - len(running)
+        try:
+            free = sum(client.nthreads().values()) - len(running)
+        except (OSError, RuntimeError, CancelledError) as error:
+            raise ConnectionError("The connection to the scheduler was lost: run the batch again, it goes on.") from error
         for stage in list(waiting):
             ends = {label: states.get(label) for label in stage.after}
             bad = sorted(label for label, state in ends.items() if state not in (None, *DONE))
