@@ -20,7 +20,7 @@ PAPER = {
 PARTS = ("standard_error", "low", "high", "floor", "floor_heldout", "value_at_floor_n")  # of a metric, beside its value
 SPACE_METRICS = ("kid", "precision", "recall", "density", "coverage", "nearest")
 CONDITIONS = {  # columns of runs.csv as captions name them
-    **{"lambda_": "λ", "steps": "steps", "batch_size": "batch", "width": "width", "layer": "layer", "weights": "weights"},
+    **{"lambda_": "λ =", "steps": "steps", "batch_size": "batch", "width": "width", "layer": "layer", "weights": "weights"},
     **{"pool": "pooled", "crop": "crop", "centroid": "ball", "centroid_samples": "images of a batch in Eq. 3 (0: all)"},
     **{"instance_noise": "noise on what D sees", "device": "on", "trained_in": "in"},
 }

@@ -148,7 +148,8 @@ def test_every_figure_was_drawn(executed):
     figures = {path.relative_to(executed[1]).as_posix() for path in executed[1].rglob("*.png") if path.parent.name != "samples"}
     per_run = ("training", "film_strip", "measured", "neighbours", "figure1", "figure2", "distances")
     wanted = {f"{run}/{name}.png" for run in RUNS for name in per_run}
-    assert figures == wanted | {"01_centroid/distances.png", "05_compare/metrics.png", "05_compare/arms.png"}
+    wanted |= {f"01_centroid/{name}.png" for name in ("distances", "calibration")}
+    assert figures == wanted | {f"05_compare/{name}.png" for name in ("metrics", "arms")}
     for name in figures:
         with Image.open(executed[1] / name) as picture:
             assert min(picture.size) > 100, name

@@ -199,7 +199,7 @@ def test_what_differs_between_arms_is_told_arm_by_arm(folders):
     rows = tables.collect(folders).assign(layer=[16, 16, 16, 9, 9, 9])
     words = tables.conditions(rows, {"fid": "lower"})
     assert "7 generated and 9 real images of `synthetic`: steps 5, batch 4, width 8, weights random." in words
-    assert "baseline: λ 0, layer 16; centroid: λ 40, layer 9." in words
+    assert "baseline: λ = 0, layer 16; centroid: λ = 40, layer 9." in words
     assert words.endswith("So this neither confirms nor refutes the paper's Table 1.")
     papers = rows.assign(weights="IMAGENET1K_V1", n_real=202_599, width=64)
     assert "refutes" not in tables.conditions(papers, {"fid": "lower"})
