@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 import torch
+from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import DisplayHandle, display
 from IPython.display import Image as Picture
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.ticker import PercentFormatter
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 from PIL import Image
 from torch import Tensor
 
@@ -30,7 +32,9 @@ _FIXED = {"baseline": COLOURS[0], "centroid": COLOURS[1]} | {f"centroid-{name}":
 
 
 def use_style() -> None:
-    """Set the look of every figure that follows."""
+    """Set the look of every figure that follows; notebooks hold them as JPEG, of which a grid of images takes a tenth."""
+    if InteractiveShell.initialized():
+        set_matplotlib_formats("jpeg", pil_kwargs={"quality": 90})
     sns.set_theme(context="notebook", style="ticks", font_scale=0.9)
     plt.rcParams.update(
         {"figure.dpi": 100, "savefig.dpi": 120, "savefig.bbox": "tight", "axes.titlesize": "medium", "axes.titlelocation": "left",
