@@ -87,7 +87,7 @@ def test_the_readmes_links_lead_somewhere():
 
 
 def test_the_notebooks_are_numbered_without_a_gap():
-    assert [path.stem[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06"]
+    assert [path.stem[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06", "07"]
 
 
 @each(NOTEBOOKS)
@@ -130,8 +130,20 @@ def test_batch_files_fit_the_notebooks(path):
         return
     assert [stage.name for stage in stages][:1] == ["01_centroid"]
     arms = {stage.parameters["arm"]: stage.parameters for stage in stages if stage.name == "02_train"}
+    if path.stem == "calibration":
+        assert len(stages) == 1
+        return
+    if path.stem == "literal":  # one run, to be looked at beside the verdict's
+        assert {arm: (own["lambda_"], own["unit"]) for arm, own in arms.items()} == {"literal": (0.1, "raw")}
+        return
     assert arms["baseline"]["lambda_"] == 0.0
     assert len(arms) > 1
+
+
+def test_the_verdict_is_of_the_arms_and_seeds_that_were_fixed_beforehand():
+    stages = plan(ROOT / "notebooks" / "batches" / "verdict.yml", {})
+    runs = {(stage.parameters["lambda_"], stage.parameters["seed"]) for stage in stages if stage.name == "02_train"}
+    assert runs == {(lambda_, seed) for lambda_ in (0.0, 4.0, 40.0) for seed in range(5)}
 
 
 def test_the_papers_experiment_is_the_papers():
