@@ -179,7 +179,7 @@ def compute_centroid(
         else:
             starts = track(range(0, seen, batch_size), "reference distance, of features kept on disk")
             again = (torch.from_numpy(spool[i : i + batch_size]).to(device) for i in starts)
-        distances = torch.cat([_distances(batch, centroid).cpu() for batch in again])
+        distances = torch.cat([exact_distances(batch, centroid).cpu() for batch in again])
 
     reference_distance = float(torch.quantile(distances[: 1 << 24], radius) if radius else distances.mean())
     if reference_distance == 0.0:
@@ -210,7 +210,8 @@ def _moved(centroid: Tensor, centre: str) -> Tensor:
     return centroid
 
 
-def _distances(features: Tensor, centroid: Tensor) -> Tensor:
+def exact_distances(features: Tensor, centroid: Tensor) -> Tensor:
+    """Distances of features (N, d) to a centroid (d,) in float64, (N,)."""
     # Few at a time, which stay in a processor's caches.
     return torch.cat([torch.linalg.vector_norm(part.double() - centroid, dim=1) for part in features.split(4)])
 

@@ -48,7 +48,7 @@ def fit_gaussian(features: Tensor, name: str = "given") -> Gaussian:
             "upwards; use more images or fewer dimensions.",
             stacklevel=2,
         )
-    mean = _mean(features).numpy()
+    mean = mean_of(features).numpy()
     return Gaussian(mean, scatter(features, mean)[1] / (n - 1))
 
 
@@ -173,7 +173,7 @@ def nearest_distances(queries: Tensor, references: Tensor, skip_self: bool = Fal
 
 def pairwise_distances(first: Tensor, second: Tensor) -> Tensor:
     """Euclidean distances (N, M) between the rows of (N, d) and (M, d), float64; exactly 0 between copies."""
-    origin = _mean(second)  # |x|² + |y|² − 2x·y loses least around the middle
+    origin = mean_of(second)  # |x|² + |y|² − 2x·y loses least around the middle
     x, columns = first.cpu().double() - origin, []
     for rows in _chunks(second):
         y = rows - origin
@@ -187,10 +187,10 @@ def pairwise_distances(first: Tensor, second: Tensor) -> Tensor:
 def effective_rank(features: Tensor) -> float:
     """Participation ratio (Σλ)²/Σλ² of the covariance's eigenvalues λ of features (N, d): 1 to min(N − 1, d); equal rows: 0."""
     if len(features) < features.shape[1]:
-        parts = (columns.cpu().double() - _mean(columns) for columns in features.split(ROWS, 1))
+        parts = (columns.cpu().double() - mean_of(columns) for columns in features.split(ROWS, 1))
         gram = np.asarray(sum(part @ part.T for part in parts))
     else:
-        gram = scatter(features, _mean(features).numpy())[1]
+        gram = scatter(features, mean_of(features).numpy())[1]
     total = np.trace(gram)
     return float(total**2 / (gram**2).sum()) if total else 0.0
 
@@ -245,7 +245,8 @@ def _balls(centres: Tensor, rows: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return torch.cat(counts), filled
 
 
-def _mean(features: Tensor) -> Tensor:
+def mean_of(features: Tensor) -> Tensor:
+    """Mean of features (N, d), float64 (d,) on the CPU."""
     origin = features[0].cpu().double()  # around a row the sum loses no digits, and the mean of equal rows is that row
     return origin + sum((rows - origin).sum(0) for rows in _chunks(features)) / len(features)
 

@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.special import nctdtr, stdtr, stdtrit
 
+from centroidlib.intervals import mean_interval
 from centroidlib.tables import PAPER, PARTS
 
 LAST_CHECKPOINTS = 4  # of a learning curve, whose scatter tells how far a result hangs on when training stopped
@@ -146,14 +148,14 @@ def _about_a_line(steps: pd.Series, values: pd.Series) -> float:
 
 def t_interval(gap: np.ndarray) -> dict[str, Any]:
     """Mean, 95 % t interval and t test of differences (seeds,), as `paired_differences` gives them."""
-    seeds, mean = len(gap), float(gap.mean())
-    deviation = float(gap.std(ddof=1)) if seeds > 1 else np.nan
-    error = deviation / np.sqrt(seeds)
-    half = stdtrit(seeds - 1, 0.975) * error if seeds > 1 else np.nan
-    p = 2 * float(stdtr(seeds - 1, -abs(mean) / error)) if error > 0 else np.nan
-    if error == 0 and mean == 0:
+    seeds, found = len(gap), mean_interval(torch.tensor(gap))
+    if found.error is None or found.low is None or found.high is None:  # of a single seed
+        return {"difference": found.value, "low": np.nan, "high": np.nan, "deviation": np.nan, "seeds": seeds, "p": np.nan}
+    p = 2 * float(stdtr(seeds - 1, -abs(found.value) / found.error)) if found.error > 0 else np.nan
+    if found.error == 0 and found.value == 0:
         p = 1.0
-    return {"difference": mean, "low": mean - half, "high": mean + half, "deviation": deviation, "seeds": seeds, "p": p}
+    ends = {"low": found.low, "high": found.high, "deviation": found.error * np.sqrt(seeds)}
+    return {"difference": found.value} | ends | {"seeds": seeds, "p": p}
 
 
 def holm(p: np.ndarray) -> np.ndarray:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
+import torch
 
 from centroidlib._files import write_text
+from centroidlib.intervals import mean_interval
 from centroidlib.metrics import named
 from centroidlib.runs import read_record
 
@@ -270,12 +271,12 @@ def each_protocol(rows: pd.DataFrame, told: Callable[[pd.DataFrame], str]) -> li
 def _spread(rows: pd.DataFrame, name: str) -> str:
     if name not in rows or rows[name].isna().all():
         return "–"
-    mean, known = number(rows[name].mean()), rows[name].dropna()
+    known = rows[name].dropna()
     if len(known) > 1:
-        half = stdtrit(len(known) - 1, 0.975) * known.std() / np.sqrt(len(known))
-        low, high = known.mean() - half, known.mean() + half
+        _, low, high, *_ = mean_interval(torch.tensor(known.to_numpy(float)))
     else:
         low, high = rows[f"{name}_low"].iloc[0], rows[f"{name}_high"].iloc[0]
+    mean = number(known.mean())
     return mean if pd.isna(low) else f"{mean} ({number(low)} to {number(high)})"
 
 

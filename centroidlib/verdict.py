@@ -26,17 +26,18 @@ def verdict(
         not_run: runs that are asked for and not there.
         baseline: the arm that the others are compared with.
     """
+    failed = failed or {}
     if rows["protocol"].nunique() > 1:
         lines = ["\n\n".join(each_protocol(rows, lambda part: "\n".join(_judgement(part, better, baseline)))), ""]
     else:
         lines = [*_judgement(rows, better, baseline), ""]
     ran = [f"{arm}_seed{seed}" for arm, seed in zip(rows["arm"], rows["seed"], strict=True)]
     counts = []
-    for arm in dict.fromkeys(name.rpartition("_seed")[0] for name in [*ran, *(failed or {})]):
-        ends = [sum(name.rpartition("_seed")[0] == arm for name in names) for names in (failed or {}, ran)]
+    for arm in dict.fromkeys(name.rpartition("_seed")[0] for name in [*ran, *failed]):
+        ends = [sum(name.rpartition("_seed")[0] == arm for name in names) for names in (failed, ran)]
         counts.append(f"{arm}: {ends[0]} of {sum(ends)}")
     lines.append(f"Runs that failed, of those that were begun: {'; '.join(counts)}.")
-    lines += [f"- {why}" for why in (failed or {}).values()]
+    lines += [f"- {why}" for why in failed.values()]
     if not_run:
         lines.append(f"\nAsked for and not there: {', '.join(not_run)}.")
     return "\n".join(lines)

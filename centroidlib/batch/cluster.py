@@ -194,7 +194,6 @@ def run_all(
     """
     states: dict[str, str] = {}
     waiting, running = list(stages), dict[Future[Any], Stage]()
-    comparing = [stage.label for stage in stages if stage.compares]
     stopped = False
 
     def noted(outcome: Mapping[str, Any]) -> None:
@@ -210,8 +209,8 @@ def run_all(
         for stage in list(waiting):
             ends = {label: states.get(label) for label in stage.after}
             bad = sorted(label for label, state in ends.items() if state not in (None, *DONE))
-            enough = any(state in DONE for state in ends.values()) if stage.label in comparing else not bad
-            if None in ends.values() and (enough or stage.label in comparing):
+            enough = any(state in DONE for state in ends.values()) if stage.compares else not bad
+            if None in ends.values() and (stage.compares or not bad):
                 continue
             if not enough:
                 waiting.remove(stage)

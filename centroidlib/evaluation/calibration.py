@@ -9,9 +9,10 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from centroidlib._files import track
+from centroidlib.centroid import exact_distances
 from centroidlib.evaluation.networks import pool_positions
 from centroidlib.features import VGG16Features, in_batches
-from centroidlib.metrics import ROWS, effective_rank
+from centroidlib.metrics import effective_rank, mean_of
 from centroidlib.streams import random_stream
 
 PATCH = 16  # pixels
@@ -78,11 +79,11 @@ def calibrate(
         whole = _features(reference, network)
         for space, pooled in ways.items():
             own = pool_positions(whole, network.channels) if pooled else whole
-            centre = _mean(own)
-            distances = _distances(own, centre)
+            centre = mean_of(own)
+            distances = exact_distances(own, centre)
             d_ref = float(distances.mean())
             balls[space] = pooled, centre, d_ref
-            halves = [float(_distances(half, _mean(half)).mean()) for half in (own[0::2], own[1::2])]
+            halves = [float(exact_distances(half, mean_of(half)).mean()) for half in (own[0::2], own[1::2])]
             spaces.append(
                 {
                     **{"space": space, "dimensions": own.shape[1], "reference_distance": d_ref},
@@ -96,7 +97,7 @@ def calibrate(
             features = _features(made, network)
             for space, (pooled, centre, d_ref) in balls.items():
                 seen = pool_positions(features, network.channels) if pooled else features
-                away = (_distances(seen, centre) / d_ref).numpy()
+                away = (exact_distances(seen, centre) / d_ref).numpy()
                 lies.append(
                     {
                         **{"space": space, "pictures": name, "count": len(away), "distance": away.mean()},
@@ -110,14 +111,6 @@ def calibrate(
 
 def _features(images: Tensor, network: VGG16Features) -> Tensor:
     return torch.cat([batch.cpu() for batch in in_batches(images, network)])
-
-
-def _mean(features: Tensor) -> Tensor:
-    return sum((rows.double().sum(0) for rows in features.split(ROWS)), torch.zeros(features.shape[1]).double()) / len(features)
-
-
-def _distances(features: Tensor, centre: Tensor) -> Tensor:
-    return torch.cat([torch.linalg.vector_norm(rows.double() - centre, dim=1) for rows in features.split(4)])
 
 
 def _patches_shuffled(image: Tensor, rng: torch.Generator) -> Tensor:

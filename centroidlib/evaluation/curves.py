@@ -10,7 +10,7 @@ from torch import nn
 
 from centroidlib.centroid import CentroidStats
 from centroidlib.checkpoints import load_generator
-from centroidlib.evaluation.measuring import Floors, shuffled
+from centroidlib.evaluation.measuring import Floors, inside, shuffled
 from centroidlib.evaluation.networks import Space
 from centroidlib.evaluation.observing import Lpips, Observed, generated, observe
 from centroidlib.features import device_of
@@ -71,7 +71,7 @@ def learning_curve(
     def row(path: Path, seen: Observed) -> dict[str, Any]:
         found = {name: distance(fit_gaussian(seen.features[name], "generated")) for name, distance in distances.items()}
         found |= {f"lpips_{net}": float(values.double().mean()) for net, values in seen.lpips.items()}
-        found["inside_d_ref"] = float((seen.distances <= stats.reference_distance).double().mean())
+        found["inside_d_ref"] = inside(seen, stats).value
         return {"step": int(path.stem.split("_")[1]), "n_fake": samples} | found | alone
 
     rows = []

@@ -10,9 +10,9 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.special import stdtrit
 from torch import Tensor
 
+from centroidlib.intervals import mean_interval
 from centroidlib.metrics import named
 from centroidlib.plots import COLOURS, REAL, arm_colour, put_caption
 
@@ -86,10 +86,10 @@ def figure_curves(curves: pd.DataFrame, metrics: Sequence[str], caption: str = "
             wide = mine.pivot(index="step", columns="seed", values=metric)
             seeds = f"{wide.shape[1]} seed{'s' if wide.shape[1] > 1 else ''}"
             ax.plot(wide.index, wide, color=arm_colour(str(arm)), lw=0.7, alpha=0.35)
-            mean, count = wide.mean(axis=1), wide.count(axis=1)
+            found = [mean_interval(torch.tensor(row.dropna().to_numpy(float))) for _, row in wide.iterrows()]
+            mean, low, high = np.array([estimate[:3] for estimate in found], dtype=float).T  # of one seed NaN for the ends
             ax.plot(wide.index, mean, "o-", color=arm_colour(str(arm)), lw=1.8, ms=3, label=f"{arm}, {seeds}")
-            half = stdtrit(count - 1, 0.975) * wide.std(axis=1) / np.sqrt(count)
-            ax.fill_between(wide.index, mean - half, mean + half, color=arm_colour(str(arm)), alpha=0.15, lw=0)
+            ax.fill_between(wide.index, low, high, color=arm_colour(str(arm)), alpha=0.15, lw=0)
         ax.axhline(curves[f"{metric}_floor"].iloc[0], color=REAL, lw=1, ls="--", label="real images")
         ax.set(title=metric, xlabel="step")
         if metric.startswith(("fid", "fd_")):

@@ -81,7 +81,7 @@ def measure_real(
         note(f"lpips_{net}", None, float(values.double().mean()), None if other is None else float(other.double().mean()))
     if stats:
         known = held_out if held_out and len(held_out.distances) else None
-        note("inside_d_ref", None, 1 - stats.outside, _inside(known, stats).value if known else None)
+        note("inside_d_ref", None, 1 - stats.outside, inside(known, stats).value if known else None)
         note("centre_offset", None, stats.halves_offset, _offset(known, stats).value if known else None)
     return floors
 
@@ -154,7 +154,7 @@ def measure(
         n_real = 2 * len(real.lpips[net]) if net in real.lpips else None
         note(f"lpips_{net}", mean_interval(values), 2 * len(values), n_real, net == "vgg" and trained_in_phi)
     if stats and len(fake.distances):
-        note("inside_d_ref", _inside(fake, stats), fake.count, stats.count, trained_in_phi)
+        note("inside_d_ref", inside(fake, stats), fake.count, stats.count, trained_in_phi)
         note("centre_offset", _offset(fake, stats), fake.count, stats.count, trained_in_phi)
     return entries
 
@@ -181,7 +181,8 @@ def _nearest(queries: Tensor, references: Tensor, own: bool = False) -> Estimate
     return mean_interval(nearest_distances(queries[:PAIRWISE_AT_MOST], references, skip_self=own)[0])
 
 
-def _inside(observed: Observed, stats: CentroidStats) -> Estimate:
+def inside(observed: Observed, stats: CentroidStats) -> Estimate:
+    """Share of images inside d_ref."""
     return share_interval(int((observed.distances <= stats.reference_distance).sum()), observed.count)
 
 
