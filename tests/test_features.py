@@ -411,3 +411,13 @@ def test_in_batches_applies_to_every_image_once(images):
     assert torch.equal(found, to_float(images).flatten(1))
     layer = nn.Linear(768, 1)
     assert not next(in_batches(images, nn.Sequential(nn.Flatten(), layer))).requires_grad
+
+
+def test_in_batches_measures_in_full_float32_and_leaves_the_settings_of_whoever_iterates(images):
+    allowed = []
+    network = nn.Flatten()
+    network.register_forward_hook(lambda module, inputs, output: allowed.append(torch.backends.cudnn.allow_tf32))
+    before = torch.backends.cudnn.allow_tf32
+    for _ in in_batches(images, network, 5):
+        assert torch.backends.cudnn.allow_tf32 == before and torch.is_grad_enabled()
+    assert before and not any(allowed) and len(allowed) == 3
