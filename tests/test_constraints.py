@@ -1,0 +1,218 @@
+"""Tests of the family of constraints: each against a transcription in NumPy, and what pictures it punishes."""
+
+import numpy as np
+import pytest
+import torch
+
+from centroidlib import VGG16Features, calibration_pictures, draw_faces, to_float
+from centroidlib.constraints import CONSTRAINTS, DIRECTIONS, WHITENINGS, constraint_of, real_floor
+from centroidlib.streams import random_stream
+
+N, B, D = 200, 12, 6
+NAMES = list(CONSTRAINTS)
+
+
+def drawn(count, seed, dtype=torch.float64):
+    """Features whose variances differ and which are correlated."""
+    rng = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(D, D, generator=torch.Generator().manual_seed(9), dtype=dtype)
+    return torch.randn(count, D, generator=rng, dtype=dtype) @ mixing + 3
+
+
+@pytest.fixture
+def real():
+    return drawn(N, 0)
+
+
+@pytest.fixture
+def fake():
+    """Some inside, some outside of whatever ball."""
+    return 1.4 * drawn(B, 1) - 1
+
+
+def ball(real, radius=0.0):
+    centre = real.mean(0)
+    distances = np.linalg.norm(real - centre, axis=1)
+    return centre, np.quantile(distances, radius) if radius else distances.mean()
+
+
+def away(features, centre, reference):
+    return np.linalg.norm(features - centre, axis=1) / reference
+
+
+def clusters(real, count=10):
+    """Lloyd's algorithm from the images that the library begins with."""
+    centres = real[torch.randperm(len(real), generator=random_stream(0, "centroids"))[:count].numpy()]
+    for _ in range(50):
+        nearest = np.linalg.norm(real[:, None] - centres, axis=2).argmin(1)
+        centres = np.stack([real[nearest == k].mean(0) for k in range(count)])
+    return [ball(real[nearest == k]) for k in range(count) if (nearest == k).sum() > 1]
+
+
+def sorted_shares(values, count):
+    """Means of `count` equal shares of sorted values, each value taken `count` times."""
+    return np.repeat(np.sort(values), count).reshape(count, -1).mean(1)
+
+
+def numpys(name, real, fake):
+    """The constraint as the docstrings say it, in NumPy."""
+    centre, reference = ball(real)
+    d = away(fake, centre, reference)
+    if name == "hinge":
+        return np.maximum(0, d - 1).mean()
+    if name == "hinge90":
+        return np.maximum(0, away(fake, *ball(real, 0.9)) - 1).mean()
+    if name == "squared":
+        return (np.maximum(0, d - 1) ** 2).mean()
+    if name == "band":
+        return np.abs(d - 1).mean()
+    if name in ("nearest", "soft"):
+        all_away = np.stack([away(fake, *one) for one in clusters(real)], 1)
+        if name == "nearest":
+            return np.maximum(0, all_away.min(1) - 1).mean()
+        weights = np.exp(-(all_away**2) / 2)
+        return (np.maximum(0, all_away - 1) * weights / weights.sum(1, keepdims=True)).sum(1).mean()
+    if name == "distances":
+        return np.abs(np.sort(d) - sorted_shares(away(real, centre, reference), len(fake))).mean()
+    if name == "sliced":
+        directions = torch.randn(DIRECTIONS, D, generator=random_stream(0, "directions"), dtype=torch.float64).numpy()
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        apart = [np.sort(fake @ v) - sorted_shares(real @ v, len(fake)) for v in directions]
+        return (np.array(apart) ** 2).mean() / real.var(0, ddof=1).mean()
+    matching = ((fake.mean(0) - centre) ** 2).sum() / real.var(0, ddof=1).sum()
+    if name == "mean":
+        return matching
+    covariance = np.cov(real.T)
+    return matching + ((np.cov(fake.T) - covariance) ** 2).sum() / (covariance**2).sum()
+
+
+def whitened(real, features, kind):
+    centred = features - real.mean(0)
+    if kind == "diagonal":
+        variances = real.var(0, ddof=1)
+        return centred / np.sqrt(variances + 1e-3 * variances.mean())
+    values, vectors = np.linalg.eigh(np.cov(real.T))
+    return centred @ vectors @ np.diag(1 / np.sqrt(values + 1e-3 * values.mean())) @ vectors.T
+
+
+@pytest.mark.parametrize("whiten", WHITENINGS)
+@pytest.mark.parametrize("name", NAMES)
+def test_value_and_gradient_are_numpys(name, whiten, real, fake):
+    constraint = constraint_of(name, real, whiten)
+
+    def expected(features):
+        if whiten == "none":
+            return numpys(name, real.numpy(), features)
+        return numpys(name, *(whitened(real.numpy(), f, whiten) for f in (real.numpy(), features)))
+
+    leaf = fake.clone().requires_grad_()
+    value = constraint(leaf)
+    value.backward()
+    assert value.item() > 0
+    np.testing.assert_allclose(value.item(), expected(fake.numpy()), rtol=1e-9)
+    directions = torch.randn(3, *fake.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    for direction in directions.numpy():
+        slope = (expected(fake.numpy() + 1e-6 * direction) - expected(fake.numpy() - 1e-6 * direction)) / 2e-6
+        np.testing.assert_allclose((leaf.grad.numpy() * direction).sum(), slope, rtol=2e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_float32_and_autocast_give_what_float64_gives(name, real, fake):
+    exact = constraint_of(name, real, "diagonal")(fake).item()
+    constraint = constraint_of(name, real.float(), "diagonal")
+    with torch.autocast("cpu", torch.bfloat16):
+        found = constraint(fake.float())
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(exact, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scale_and_place_of_the_feature_space_do_not_matter(name, real, fake):
+    expected = constraint_of(name, real)(fake).item()
+    assert constraint_of(name, 100 * real - 50)(100 * fake - 50).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_constraint_takes_batches_of_any_size_one_after_the_other(name, real, fake):
+    constraint = constraint_of(name, real)
+    small = constraint(fake[:5]).item()
+    assert constraint(fake).item() > 0
+    assert constraint(fake[:5]).item() == small == constraint_of(name, real)(fake[:5]).item()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_floor_is_the_mean_over_random_real_batches(name, real):
+    constraint = constraint_of(name, real)
+    batches = torch.stack([real[torch.randperm(N, generator=torch.Generator().manual_seed(s))[:B]] for s in range(400)])
+    values = torch.stack([constraint(batch) for batch in batches])
+    error = values.std().item() / 10  # of 100 batches
+    assert real_floor(constraint, real, B) == pytest.approx(values.mean().item(), abs=4 * error)
+    assert real_floor(constraint, real, B) == real_floor(constraint, real, B)
+
+
+def test_the_slices_are_met_exactly_by_all_real_images_themselves(real):
+    assert constraint_of("sliced", real)(real).item() == pytest.approx(0, abs=1e-20)
+    assert constraint_of("distances", real)(real).item() == pytest.approx(0, abs=1e-12)
+    assert constraint_of("moments", real)(real).item() == pytest.approx(0, abs=1e-20)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Features of drawn faces and of what is none, pooled over positions in a random VGG-16."""
+    phi = VGG16Features(layer=9, weights="random", pool=True)
+    faces, _ = draw_faces(400)
+    made = calibration_pictures(faces[:64], faces.float().mean(0))
+    shown = {"grey": made["flat grey"], "mean": made["the mean image"], "noise": made["uniform noise"], "collapsed": faces[:1]}
+    return phi(to_float(faces)), {name: phi(to_float(images)).expand(64, -1) for name, images in shown.items()}
+
+
+@pytest.mark.parametrize("whiten", ["none", "full"])
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_punished(name, whiten, pictures):
+    """A batch of the picture pays more than twice what real faces pay."""
+    real, shown = pictures
+    constraint = constraint_of(name, real, whiten)
+    floor = real_floor(constraint, real, 64)
+    punished = {picture for picture, features in shown.items() if constraint(features).item() > 2 * floor}
+    expected = {"grey", "noise"}
+    if whiten == "full" or name in ("nearest", "soft", "distances", "sliced", "mean", "moments"):
+        expected |= {"mean"}  # a ball of unwhitened features holds the mean face
+    if name in ("distances", "sliced", "mean") or (name, whiten) == ("moments", "none"):
+        expected |= {"collapsed"}  # what looks at each image for itself does not see that all are the same
+    assert punished == expected
+
+
+def test_all_directions_count_in_whitened_features_only(real):
+    """Real features stretched along the direction in which they vary least: a distance hardly sees it, Mahalanobis does."""
+    direction = torch.linalg.eigh(real.T.cov()).eigenvectors[:, 0]
+    along = (real - real.mean(0)) @ direction
+    moved = real + 2 * along[:, None] * direction
+    for whiten, seen in (("none", False), ("full", True)):
+        constraint = constraint_of("hinge", real, whiten)
+        assert (constraint(moved).item() > 1.5 * constraint(real).item()) == seen
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "whiten", "message"),
+    [
+        ("spring", drawn(9, 0), "none", "There is no constraint 'spring'; choose one of hinge, hinge90, squared, band"),
+        ("hinge", drawn(9, 0), "zca", "whiten is one of none, diagonal, full, not 'zca'"),
+        ("hinge", drawn(9, 0)[:, :, None], "none", r"features \(N, d\) of two real images or more, not \(9, 6, 1\)"),
+        ("hinge", drawn(1, 0), "none", "of two real images or more"),
+        ("hinge", drawn(9, 0) * torch.tensor(torch.nan), "none", "made of finite features"),
+        ("hinge", torch.ones(9, D), "none", "d_ref is 0: are they all the same picture"),
+        ("nearest", drawn(19, 0), "none", "k-means takes 2 to 9 centroids of 19 images, not 10"),
+        ("nearest", drawn(5, 0).repeat_interleave(8, 0), "none", "left one of 10 centroids without an image: take fewer"),
+        ("moments", torch.rand(3, 2049), "none", "A covariance of 2,049 dimensions is too large .at most 2,048.: pool"),
+        ("hinge", torch.rand(3, 2049), "full", "A covariance of 2,049 dimensions is too large"),
+    ],
+)
+def test_what_cannot_be_a_constraint_is_refused_in_a_sentence(name, features, whiten, message):
+    with pytest.raises(ValueError, match=message):
+        constraint_of(name, features, whiten)
+
+
+@pytest.mark.parametrize("shape", [(4, D + 1), (D,), (4, D, 2)])
+def test_features_of_another_d_are_refused(real, shape):
+    with pytest.raises(ValueError, match="those of the real images d = 6: Φ must be the same"):
+        constraint_of("hinge", real)(torch.zeros(shape))
