@@ -1,6 +1,7 @@
 """Algorithm 1: one round of DCGAN's training with the centroid loss in the generator's step, and all it starts from."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,8 @@ from torch.optim import Adam
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from centroidlib.centroid import CentroidStats
-from centroidlib.losses import UNITS, adversarial_loss, centroid_distances, discriminator_loss, hinge
+from centroidlib.constraints import Constraint, equation_3
+from centroidlib.losses import UNITS, adversarial_loss, centroid_distances, discriminator_loss
 from centroidlib.machine import PRECISIONS, choose_precision, computing_in
 from centroidlib.models import Discriminator, Generator, initialise
 from centroidlib.streams import random_stream, to_device
@@ -23,6 +25,8 @@ class TrainingConfig:
     steps: int = 10_000
     batch_size: int = 128
     lambda_: float = 0.1  # λ of Eq. 4; 0 is plain DCGAN
+    warmup: int = 0  # steps over which λ rises from 0; the paper has none
+    adapt: float = 0.0  # share of λ that it moves by in a step, towards the loss of real images; 0 for a fixed λ, as in the paper
     unit: str = "raw"  # of the distances in Eq. 3: raw or d_ref
     centroid_samples: int = 0  # M of Eq. 3, images of the batch it is taken over; 0 for the whole batch
     instance_noise: float = 0.0  # standard deviation of noise on all that D sees, of images in [-1, 1]; the paper has none
@@ -52,6 +56,8 @@ class TrainingConfig:
                 raise ValueError(f"{name} must be 0 or above and below 1, not {getattr(self, name)}.")
         if not 0 <= self.lambda_ < float("inf"):
             raise ValueError(f"lambda_ must be 0 (no centroid loss) or above, not {self.lambda_}.")
+        if self.warmup < 0 or not 0 <= self.adapt <= 1:
+            raise ValueError(f"warmup is steps and adapt a share of λ, 0 to 1, not {self.warmup} and {self.adapt}.")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is a decay, 0 (no average) or above and below 1, not {self.ema}.")
         if self.unit not in UNITS:
@@ -62,13 +68,14 @@ class TrainingConfig:
 
 @dataclass
 class TrainingState:
-    """The networks, their optimisers, the generator's moving average where one is kept, and the number of steps taken."""
+    """The networks, their optimisers, the generator's average and the moving λ where they are kept, and the steps taken."""
 
     generator: Generator
     discriminator: Discriminator
     generator_optimiser: Adam
     discriminator_optimiser: Adam
     averaged: Generator | None = None
+    multiplier: nn.ParameterList | None = None  # the one λ, a scalar on the device
     step: int = 0
 
     def parts(self) -> dict[str, nn.Module | Adam]:
@@ -91,42 +98,42 @@ def start(config: TrainingConfig, device: torch.device | str = "cpu") -> Trainin
         Adam(generator.parameters(), config.learning_rate, betas, fused=True),
         Adam(discriminator.parameters(), config.learning_rate, betas, fused=True),
         copy.deepcopy(generator).requires_grad_(False) if config.ema else None,
+        nn.ParameterList([nn.Parameter(torch.tensor(config.lambda_, device=device), False)]) if config.adapt else None,
     )
 
 
-def centroid_gradient(
-    fake: Tensor, phi: nn.Module, stats: CentroidStats, unit: str, precision: str = "float32", chunk: int | None = None
-) -> tuple[Tensor, Tensor]:
-    """The gradient of Eq. 3 at a generated batch, exactly, and the distances it is taken from.
+def constraint_gradient(
+    fake: Tensor, phi: nn.Module, constraint: Callable[[Tensor], Tensor], precision: str = "float32", chunk: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient of a constraint on the features of a generated batch, at its images, exactly.
 
-    Images inside the ball have no gradient, so on a CPU a chunk that lies inside altogether is not walked back
+    Images inside the ball of Eq. 3 have no gradient, so on a CPU a chunk whose features have none is not walked back
     through Φ; a GPU takes the whole batch at once and never waits for the answer.
 
     Args:
         fake: generated images (B, 3, H, W).
         phi: Φ.
-        stats: c and d_ref in Φ's space.
-        unit: of the distances in Eq. 3, `raw` or `d_ref`.
+        constraint: features (B, d) → scalar.
         precision: Φ's arithmetic, `float32` or `bfloat16`.
         chunk: images that Φ takes at a time.
 
     Returns:
-        The gradient (B, 3, H, W) and the distances (B,).
+        The gradient (B, 3, H, W), the constraint's value and the features (B, d).
     """
     if chunk is None:
         # Few on a CPU: they stay in its caches, and most are then spared the way back.
         chunk = len(fake) if fake.is_cuda else 2 if precision == "float32" else 8
-    gradients, distances = [], []
-    for part in fake.detach().split(chunk):
-        images = part.requires_grad_()
-        with computing_in(precision, fake.device):
-            distances.append(centroid_distances(phi(images), stats))
-        share = hinge(distances[-1], stats, unit).sum() / len(fake)
-        if fake.is_cuda or share.item() > 0:
-            gradients.append(torch.autograd.grad(share, images)[0])
-        else:
-            gradients.append(torch.zeros_like(part))
-    return torch.cat(gradients), torch.cat(distances).detach()
+    images = [part.requires_grad_() for part in fake.detach().split(chunk)]
+    with computing_in(precision, fake.device):
+        parts = [phi(part) for part in images]
+    features = torch.cat([part.detach() for part in parts]).requires_grad_()
+    value = constraint(features)
+    (pull,) = torch.autograd.grad(value, features)
+    gradients = [
+        torch.autograd.grad(part, image, share)[0] if fake.is_cuda or share.any() else torch.zeros_like(image)
+        for image, part, share in zip(images, parts, pull.split(chunk), strict=True)
+    ]
+    return torch.cat(gradients), value.detach(), features.detach()
 
 
 def train_step(
@@ -136,11 +143,13 @@ def train_step(
     latents: Tensor,
     phi: nn.Module | None = None,
     stats: CentroidStats | None = None,
+    constraint: Constraint | None = None,
 ) -> dict[str, Tensor]:
     """One round of Algorithm 1: D on real and generated images, then G against D and the centroid loss.
 
     One generated batch serves both. The two terms of Eq. 4 are differentiated at the images and walked
-    through G together, which spares D its unused gradients.
+    through G together, which spares D its unused gradients. With `adapt`, λ is the multiplier of the constraint that
+    generated images pay no more than real ones: it grows while they pay more, and shrinks to 0 while they pay less.
 
     Args:
         state: changed in place.
@@ -149,11 +158,12 @@ def train_step(
         latents: (B, latent).
         phi: Φ; where λ = 0 it is only measured with, and may be None.
         stats: c and d_ref in Φ's space.
+        constraint: what takes the place of Eq. 3.
 
     Returns:
         Tensors on the device, for whoever wants to look: both losses, mean D(x) and D(x̂), the share of each that D
-        told right, the norms of both networks' gradients, and, with Φ, the centroid loss, the share outside d_ref and
-        the ratio of the norms of λ ∇L_centroid and ∇L_adv at the images.
+        told right, the norms of both networks' gradients, and, with Φ, the constraint (`loss_centroid`), the share outside
+        d_ref, the ratio of the norms of λ ∇L_centroid and ∇L_adv at the images, and λ where it moves.
     """
     if config.lambda_ > 0 and (phi is None or stats is None):
         raise ValueError("λ is above 0, so the centroid loss needs Φ and its centroid: pass phi and stats.")
@@ -187,15 +197,25 @@ def train_step(
     seen["loss_adversarial"] = loss_adversarial
     chosen = fake[: config.centroid_samples or len(fake)]
     if phi is not None and stats is not None:
+        constraint = constraint or equation_3(stats, config.unit)
+        if config.adapt and not constraint.floor > 0:
+            raise ValueError(f"Real images pay nothing under {constraint.name}: there is no floor that λ could adapt to.")
         if config.lambda_ > 0:
-            pull, distances = centroid_gradient(chosen, phi, stats, config.unit, precision)
-            seen["gradient_ratio"] = config.lambda_ * pull.norm() / gradient.norm().clamp(min=1e-30)
-            gradient[: len(pull)] += config.lambda_ * pull
+            pull, value, features = constraint_gradient(chosen, phi, constraint, precision)
+            lambda_ = config.lambda_ if state.multiplier is None else state.multiplier[0].clone()
+            lambda_ = lambda_ * min(1.0, (state.step + 1) / (config.warmup or 1))
+            if config.warmup or state.multiplier is not None:
+                seen["lambda"] = torch.as_tensor(lambda_, device=fake.device)
+            seen["gradient_ratio"] = lambda_ * pull.norm() / gradient.norm().clamp(min=1e-30)
+            gradient[: len(pull)] += lambda_ * pull
+            if state.multiplier is not None:
+                _adapt(state.multiplier[0], value / constraint.floor, config)
         else:
             with torch.no_grad(), computing_in(precision, fake.device):
-                distances = centroid_distances(phi(chosen), stats)
-        seen["loss_centroid"] = hinge(distances, stats, config.unit).mean()
-        seen["outside"] = (distances > stats.reference_distance).float().mean()
+                features = phi(chosen)
+            value = constraint(features)
+        seen["loss_centroid"] = value
+        seen["outside"] = (centroid_distances(features, stats) > stats.reference_distance).float().mean()
     fake.backward(gradient)
     seen["gradient_g"] = _gradient_norm(state.generator)
     state.generator_optimiser.step()
@@ -206,6 +226,12 @@ def train_step(
     for name, logits, right in (("real", real_logits, real_logits > 0), ("fake", fake_logits, fake_logits < 0)):
         seen |= {f"d_{name}": logits.sigmoid().mean(), f"accuracy_{name}": right.float().mean()}
     return {name: value.detach() for name, value in seen.items()}
+
+
+@torch.no_grad()
+def _adapt(lambda_: Tensor, over_floor: Tensor, config: TrainingConfig) -> None:
+    """A step of dual ascent; a loss far above the floor, as at the start, counts no more than one of twice the floor."""
+    lambda_.add_(config.adapt * config.lambda_ * (over_floor - 1).clamp(max=1)).clamp_(min=0)
 
 
 def _gradient_norm(network: nn.Module) -> Tensor:

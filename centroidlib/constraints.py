@@ -6,6 +6,7 @@ Every member is called once with the features of real images (N, d) and gives a 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import torch
@@ -13,33 +14,59 @@ from scipy.cluster.vq import ClusterError, kmeans2
 from torch import Tensor
 from torch.nn import functional
 
+from centroidlib.centroid import CentroidStats
+from centroidlib.losses import centroid_loss
 from centroidlib.streams import random_stream
 
-Constraint = Callable[[Tensor], Tensor]
+Loss = Callable[[Tensor], Tensor]
 WHITENINGS = ("none", "diagonal", "full")
 DIRECTIONS = 512  # that a distribution is looked at along
 LARGEST = 2048  # dimensions that have a covariance
 
 
-def hinge_ball(real: Tensor, radius: float = 0.0) -> Constraint:
+@dataclass(frozen=True)
+class Constraint:
+    """A term to add to a generator's loss: called with features (B, d) of generated images it gives a scalar.
+
+    Attributes:
+        name: which one, with its whitening.
+        loss: features (B, d) → scalar.
+        floor: what real images pay themselves, in the same units.
+    """
+
+    name: str
+    loss: Loss
+    floor: float
+
+    def __call__(self, features: Tensor) -> Tensor:  # noqa: D102
+        return self.loss(features)
+
+
+def equation_3(stats: CentroidStats, unit: str = "raw") -> Constraint:
+    """The paper's own, with distances in the `unit` that `hinge` says."""
+    floor = stats.floor / (stats.reference_distance if unit == "d_ref" else 1.0)
+    return Constraint(f"Eq. 3, {unit}", partial(centroid_loss, stats=stats, unit=unit), floor)
+
+
+def hinge_ball(real: Tensor, radius: float = 0.0) -> Loss:
     """Eq. 3 in units of d_ref: mean of max(0, d/d_ref − 1). `radius` 0 is Eq. 2, else the quantile of the real distances."""
     centre, reference = _ball(real, radius)
     return lambda features: functional.relu(_distances(features, centre) / reference - 1).mean()
 
 
-def squared_ball(real: Tensor) -> Constraint:
+def squared_ball(real: Tensor) -> Loss:
     """Mean of max(0, d/d_ref − 1)²: who lies far outside is pulled harder, who lies at the edge hardly."""
     centre, reference = _ball(real)
     return lambda features: functional.relu(_distances(features, centre) / reference - 1).square().mean()
 
 
-def band(real: Tensor) -> Constraint:
+def band(real: Tensor) -> Loss:
     """Mean of |d/d_ref − 1|: both sides, so that the centre itself (a mean image, flat grey) costs as well."""
     centre, reference = _ball(real)
     return lambda features: (_distances(features, centre) / reference - 1).abs().mean()
 
 
-def several_balls(real: Tensor, count: int = 10, soft: bool = False) -> Constraint:
+def several_balls(real: Tensor, count: int = 10, soft: bool = False) -> Loss:
     """Eq. 3 with several centroids (k-means), each with the mean distance of its own images as its radius.
 
     An image answers to the ball it is nearest to in units of that ball's radius; with `soft` to all, weighted by the
@@ -64,7 +91,7 @@ def several_balls(real: Tensor, count: int = 10, soft: bool = False) -> Constrai
     return constraint
 
 
-def distance_wasserstein(real: Tensor) -> Constraint:
+def distance_wasserstein(real: Tensor) -> Loss:
     """Wasserstein-1 between the distances to c of the batch and of all real images, in units of d_ref."""
     centre, reference = _ball(real)
     ordered = (_distances(real, centre) / reference).sort().values[:, None]
@@ -74,7 +101,7 @@ def distance_wasserstein(real: Tensor) -> Constraint:
     )
 
 
-def sliced_wasserstein(real: Tensor) -> Constraint:
+def sliced_wasserstein(real: Tensor) -> Loss:
     """The same along 512 fixed random directions, squared (Rabin et al. 2011), in units of the features' mean variance.
 
     The batch meets all real images: its i-th in a direction the mean of the i-th of B equal shares of theirs, which is the
@@ -94,20 +121,20 @@ def sliced_wasserstein(real: Tensor) -> Constraint:
     return constraint
 
 
-def mean_matching(real: Tensor) -> Constraint:
+def mean_matching(real: Tensor) -> Loss:
     """‖mean f̂ − c‖² over the mean of ‖f − c‖²: feature matching (Salimans et al. 2016), with Φ's features."""
     centre, total = real.mean(0), _variance(real) * real.shape[1]
     return lambda features: (features.mean(0) - centre).square().sum() / total
 
 
-def moment_matching(real: Tensor) -> Constraint:
+def moment_matching(real: Tensor) -> Loss:
     """`mean_matching`, and the same of the covariance: ‖Ĉ − C‖² over ‖C‖² (both Frobenius; after Santos et al. 2019)."""
     covariance = _covariance(real)
     match, total = mean_matching(real), covariance.square().sum()
     return lambda features: match(features) + (features.T.cov() - covariance).square().sum() / total
 
 
-CONSTRAINTS: dict[str, Callable[[Tensor], Constraint]] = {
+CONSTRAINTS: dict[str, Callable[[Tensor], Loss]] = {
     "hinge": hinge_ball,
     "hinge90": partial(hinge_ball, radius=0.9),
     "squared": squared_ball,
@@ -121,13 +148,15 @@ CONSTRAINTS: dict[str, Callable[[Tensor], Constraint]] = {
 }
 
 
-def constraint_of(name: str, real: Tensor, whiten: str = "none") -> Constraint:
+def constraint_of(name: str, real: Tensor, whiten: str = "none", batch_size: int = 64) -> Constraint:
     """The constraint of `CONSTRAINTS` with that name, in whitened features where that is asked for.
 
     Args:
         name: of the member.
         real: features of real images, float (N, d).
         whiten: `none`; `diagonal`: each feature with unit variance; `full`: all directions with unit variance (Mahalanobis).
+        batch_size: generated images that it will be given at a time, for its floor: the mean over a hundred random batches of
+            real ones.
 
     Raises:
         ValueError: no such member or whitening; features that are no matrix, not finite or all equal; more dimensions
@@ -141,7 +170,7 @@ def constraint_of(name: str, real: Tensor, whiten: str = "none") -> Constraint:
     white = whitening(real, whiten)
     member = CONSTRAINTS[name](white(real))
 
-    def constraint(features: Tensor) -> Tensor:
+    def loss(features: Tensor) -> Tensor:
         if features.ndim != 2 or features.shape[1] != real.shape[1]:
             raise ValueError(
                 f"The features have shape {tuple(features.shape)}, those of the real images d = {real.shape[1]}: "
@@ -150,10 +179,12 @@ def constraint_of(name: str, real: Tensor, whiten: str = "none") -> Constraint:
         with torch.autocast(features.device.type, enabled=False):
             return member(white(_exact(features)))
 
-    return constraint
+    rng = random_stream(0, "floor")
+    batches = [real[torch.randperm(len(real), generator=rng)[:batch_size].to(real.device)] for _ in range(100)]
+    return Constraint(f"{name}, whitening {whiten}", loss, float(torch.stack([loss(batch) for batch in batches]).mean()))
 
 
-def whitening(real: Tensor, kind: str) -> Constraint:
+def whitening(real: Tensor, kind: str) -> Loss:
     """What brings features (B, d) to where real ones have mean 0 and unit variance, in each feature or in every direction.
 
     Variances are raised by a thousandth of their mean: a direction in which real images do not vary would count without end.
@@ -170,14 +201,6 @@ def whitening(real: Tensor, kind: str) -> Constraint:
     values, vectors = torch.linalg.eigh(_covariance(real).double())
     matrix = ((vectors / (values.clamp(min=0) + 1e-3 * values.mean()).sqrt()) @ vectors.T).to(real)
     return lambda features: (features - centre) @ matrix
-
-
-def real_floor(constraint: Constraint, real: Tensor, batch_size: int, batches: int = 100) -> float:
-    """What real images pay themselves: the mean of the constraint over random batches of real features (N, d)."""
-    rng = random_stream(0, "floor")
-    chosen = [torch.randperm(len(real), generator=rng)[:batch_size].to(real.device) for _ in range(batches)]
-    with torch.no_grad():
-        return float(torch.stack([constraint(real[batch]) for batch in chosen]).mean())
 
 
 def _exact(features: Tensor) -> Tensor:

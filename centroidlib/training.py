@@ -21,6 +21,7 @@ from centroidlib._locks import locked
 from centroidlib.algorithm import TrainingConfig, TrainingState, start, train_step
 from centroidlib.centroid import CentroidStats
 from centroidlib.checkpoints import History, load_checkpoint, save_checkpoint, save_generator
+from centroidlib.constraints import Constraint, equation_3
 from centroidlib.features import to_uint8
 from centroidlib.images import images_digest
 from centroidlib.machine import arithmetic, choose_precision
@@ -37,6 +38,7 @@ def train(
     folder: str | Path,
     phi: nn.Module | None = None,
     stats: CentroidStats | None = None,
+    constraint: Constraint | None = None,
     *,
     history_every: int = 10,
     samples_every: int = 100,
@@ -59,6 +61,7 @@ def train(
         folder: of this run; no other process may train in it at the same time.
         phi: Φ. Needed where λ > 0; where λ = 0 it is only measured with.
         stats: c and d_ref in Φ's space.
+        constraint: what takes the place of Eq. 3.
         history_every: steps between two rows of the history.
         samples_every: steps between two sample grids and checkpoints.
         generators_every: steps between two generators that are kept, to measure how training went; 0 keeps the last only.
@@ -88,6 +91,7 @@ def train(
         asked = {k: v for k, v in asdict(config).items() if k != "steps" and v != "auto"} | {"images": images_digest(images)}
         if config.lambda_ > 0 and stats is not None:
             asked |= {"phi": stats.fingerprint, "reference_distance": stats.reference_distance}
+            asked |= {"constraint": constraint.name, "floor": constraint.floor} if constraint else {}
         state, history, found = _continued(folder / "checkpoint.pt", config, device, asked, begin_again)
         _check_kept(folder, state.step, generators_every)
         here = {"precision": choose_precision(config.precision, device), "threads": torch.get_num_threads()}
@@ -95,6 +99,7 @@ def train(
         made_with = {name: found.get(name, value) for name, value in here.items()}
         config = replace(config, precision=made_with["precision"])
         stats = stats.to(device) if stats is not None else None
+        floor = (constraint or equation_3(stats, config.unit)).floor if stats is not None else 0.0
         images = _resident(images, device)
         fixed = draw_latents(64, config.latent, random_stream(config.seed, "samples")).to(device)
         first_bad = torch.full((len(TERMS),), -1, device=device)
@@ -114,9 +119,8 @@ def train(
                 keeping = generators_every > 0 and (last or (step + 1) % generators_every == 0)
                 real = draw_batch(images, step, config.batch_size, config.seed, config.flip, device)
                 latents = draw_latents(config.batch_size, config.latent, random_stream(config.seed, "latents", step))
-                seen = train_step(
-                    state, config, real, to_device(latents, device), phi if looking or config.lambda_ > 0 else None, stats
-                )
+                chosen = phi if looking or config.lambda_ > 0 else None
+                seen = train_step(state, config, real, to_device(latents, device), chosen, stats, constraint)
                 first_bad = _note_bad(first_bad, seen, state.step)
                 stopping = bool(interrupted)  # once: it may come at any moment
                 saving = drawing or stopping or time.monotonic() - saved_at > SAVE_EVERY
@@ -125,7 +129,7 @@ def train(
                 if looking:
                     before, latest = latest, (state.step, time.perf_counter())
                     speed = (latest[0] - before[0]) * config.batch_size / (latest[1] - before[1])
-                    history.append(_row(seen, state.step, config, stats, speed, latest[1] - began))
+                    history.append(_row(seen, state.step, floor, speed, latest[1] - began))
                     bar.set_postfix_str(_said(history[-1]), refresh=False)
                 if keeping:
                     save_generator(state.generator, folder / "generators" / f"step_{state.step:06d}.safetensors")
@@ -183,13 +187,10 @@ def _check_kept(folder: Path, step: int, every: int) -> None:
         )
 
 
-def _row(
-    seen: Mapping[str, Tensor], step: int, config: TrainingConfig, stats: CentroidStats | None, speed: float, seconds: float
-) -> dict[str, float]:
+def _row(seen: Mapping[str, Tensor], step: int, floor: float, speed: float, seconds: float) -> dict[str, float]:
     """A row of the history, at so many images per second, `seconds` after training began."""
     row = {"step": step} | {name: float(value) for name, value in seen.items()}
-    if stats is not None and "loss_centroid" in row:
-        floor = stats.floor / (stats.reference_distance if config.unit == "d_ref" else 1.0)
+    if "loss_centroid" in row:
         row["hinge_over_floor"] = row["loss_centroid"] / floor if floor > 0 else float("nan")
     row |= {"images_per_second": round(speed, 1), "peak_memory_gb": round(peak_memory(), 2)}
     return row | {"seconds": round(seconds, 2)}

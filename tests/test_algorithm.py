@@ -2,17 +2,28 @@
 
 import copy
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
 from conftest import TINY, latents_of
 from torch.nn import functional
+from torch.optim import Adam
 
-from centroidlib import Discriminator, TrainingConfig, VGG16Features, centroid_distances, centroid_loss, to_float
-from centroidlib.algorithm import centroid_gradient, start, train_step
+from centroidlib import (
+    Discriminator,
+    TrainingConfig,
+    VGG16Features,
+    centroid_distances,
+    centroid_loss,
+    features_of,
+    generator_loss,
+    to_float,
+)
+from centroidlib.algorithm import constraint_gradient, start, train_step
 from centroidlib.benchmark import literal_phi, literal_start, literal_step
 from centroidlib.centroid import compute_centroid
-from centroidlib.losses import hinge
+from centroidlib.constraints import CONSTRAINTS, constraint_of, equation_3
 from centroidlib.streams import draw_batch, draw_latents, random_stream
 
 CPU = torch.device("cpu")
@@ -82,13 +93,14 @@ def test_in_bfloat16_the_loss_is_within_a_hundredth_and_unbiased(faces):
     phi = VGG16Features(16, "random")
     stats = compute_centroid(faces, phi)
     real = to_float(faces[:8])
-    exact_pull, exact = centroid_gradient(real, phi, stats, "d_ref")
-    rough_pull, rough = centroid_gradient(real, phi, stats, "d_ref", "bfloat16")
-    assert rough.dtype == torch.float32
-    assert not torch.equal(exact, rough)
-    assert hinge(exact, stats).mean() > 0
-    assert float(hinge(rough, stats).mean()) == pytest.approx(float(hinge(exact, stats).mean()), rel=1e-2)
-    error = rough / exact - 1
+    constraint = partial(centroid_loss, stats=stats, unit="d_ref")
+    exact_pull, exact_loss, exact_features = constraint_gradient(real, phi, constraint)
+    rough_pull, rough_loss, rough_features = constraint_gradient(real, phi, constraint, "bfloat16")
+    assert rough_features.dtype == rough_loss.dtype == torch.float32
+    assert not torch.equal(exact_features, rough_features)
+    assert exact_loss > 0
+    assert float(rough_loss) == pytest.approx(float(exact_loss), rel=1e-2)
+    error = centroid_distances(rough_features, stats) / centroid_distances(exact_features, stats) - 1
     assert error.abs().max() < 2e-3
     assert error.mean().abs() < 1e-3
     assert functional.cosine_similarity(exact_pull.flatten(), rough_pull.flatten(), dim=0) > 0.9
@@ -203,10 +215,68 @@ def test_the_centroid_gradient_is_that_of_autograd(toy_phi, toy_stats, chunk, un
     distances = centroid_distances(toy_phi(fake), toy_stats).detach()
     stats = dataclasses.replace(toy_stats, reference_distance=float(distances.sort().values[5]))
     (wanted,) = torch.autograd.grad(centroid_loss(toy_phi(fake), stats, unit), fake)
-    found, found_distances = centroid_gradient(fake, toy_phi, stats, unit, chunk=chunk)
+    constraint = partial(centroid_loss, stats=stats, unit=unit)
+    found, value, features = constraint_gradient(fake, toy_phi, constraint, chunk=chunk)
     torch.testing.assert_close(found, wanted)
-    torch.testing.assert_close(found_distances, distances)
+    torch.testing.assert_close(centroid_distances(features, stats), distances)
+    torch.testing.assert_close(value, constraint(toy_phi(fake)).detach())
     assert (found.flatten(1).norm(dim=1) > 0).sum() == 2
+
+
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_a_constraint_takes_the_place_of_equation_3(faces, toy_phi, toy_stats, name):
+    """A whole step, against a generator that is given Eq. 4 as one sum."""
+    constraint = constraint_of(name, features_of(faces, toy_phi, "toy").double(), "diagonal")
+    ours, theirs = doubled(start(TINY)), doubled(start(TINY))
+    double_phi = copy.deepcopy(toy_phi).double()
+    real, latents = draw_batch(faces, 0, 4, 0, False, CPU).double(), latents_of(0).double()
+    seen = train_step(ours, TINY, real, latents, double_phi, toy_stats, constraint)
+    train_step(theirs, dataclasses.replace(TINY, lambda_=0.0), real, latents)  # its discriminator's step is the same
+    theirs.generator.load_state_dict(doubled(start(TINY)).generator.state_dict())
+    optimiser = Adam(theirs.generator.parameters(), TINY.learning_rate, (TINY.beta1, TINY.beta2))
+    optimiser.zero_grad()
+    fake = theirs.generator(latents)
+    term = constraint(double_phi(fake))
+    generator_loss(theirs.discriminator(fake), term, TINY.lambda_).backward()
+    optimiser.step()
+    assert float(seen["loss_centroid"]) == pytest.approx(term.item(), rel=1e-10)
+    for found, wanted in zip(ours.generator.parameters(), theirs.generator.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_lambda_grows_while_generated_images_pay_more_than_real_ones_and_shrinks_to_0_while_less(faces, toy_phi, toy_stats):
+    config = dataclasses.replace(TINY, adapt=0.25)
+    for floor, wanted in ((1e-6, [10, 12.5, 15, 17.5]), (1e6, [10, 7.5, 5, 2.5, 0, 0])):
+        state = start(config)
+        for step, lambda_ in enumerate(wanted):
+            real = draw_batch(faces, step, 4, 0, False, CPU)
+            constraint = dataclasses.replace(equation_3(toy_stats, "d_ref"), floor=floor)
+            seen = train_step(state, config, real, latents_of(step), toy_phi, toy_stats, constraint)
+            assert float(seen["lambda"]) == pytest.approx(lambda_, abs=1e-4)
+
+
+def test_a_lambda_at_which_generated_images_pay_what_real_ones_do_stays(faces, toy_phi, toy_stats):
+    config = dataclasses.replace(TINY, adapt=0.25)
+    real = to_float(faces[:4])
+    value = float(train_step(start(config), config, real, latents_of(0), toy_phi, toy_stats)["loss_centroid"])
+    state = start(config)
+    constraint = dataclasses.replace(equation_3(toy_stats, "d_ref"), floor=value)
+    train_step(state, config, real, latents_of(0), toy_phi, toy_stats, constraint)
+    assert float(state.multiplier[0]) == pytest.approx(10)
+
+
+def test_lambda_warms_up_and_is_the_paper_s_from_then_on(faces, toy_phi, toy_stats):
+    config = dataclasses.replace(TINY, warmup=4)
+    state = start(config)
+    seen = [train_step(state, config, to_float(faces[:4]), latents_of(s), toy_phi, toy_stats)["lambda"].item() for s in range(6)]
+    assert seen == [2.5, 5, 7.5, 10, 10, 10]
+
+
+def test_a_lambda_without_a_floor_to_adapt_to_is_refused(faces, toy_phi, toy_stats):
+    config = dataclasses.replace(TINY, adapt=0.1)
+    constraint = dataclasses.replace(equation_3(toy_stats), floor=0.0)
+    with pytest.raises(ValueError, match=r"Real images pay nothing under Eq\. 3, raw: there is no floor that λ could adapt to"):
+        train_step(start(config), config, to_float(faces[:4]), latents_of(0), toy_phi, toy_stats, constraint)
 
 
 def test_a_generator_that_fools_d_altogether_is_no_failure(faces, toy_phi, toy_stats):
@@ -247,6 +317,8 @@ def test_instance_noise_is_on_all_that_d_sees_and_from_the_seed(faces, toy_phi, 
         ({"instance_noise": float("nan")}, "instance_noise is a standard deviation, 0 or above, not nan"),
         ({"beta1": float("nan")}, "beta1 must be 0 or above and below 1, not nan"),
         ({"beta2": 1.0}, "beta2 must be 0 or above and below 1, not 1.0"),
+        ({"warmup": -1}, "warmup is steps and adapt a share of λ, 0 to 1, not -1 and 0.0"),
+        ({"adapt": float("nan")}, "adapt a share of λ, 0 to 1, not 0 and nan"),
         ({"ema": 1.0}, "ema is a decay, 0 .* or above and below 1, not 1.0"),
         ({"ema": -0.5}, "ema is a decay"),
         ({"unit": "pixels"}, "unit is 'raw' or 'd_ref', not 'pixels'"),

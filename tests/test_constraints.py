@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from centroidlib import VGG16Features, calibration_pictures, draw_faces, to_float
-from centroidlib.constraints import CONSTRAINTS, DIRECTIONS, WHITENINGS, constraint_of, real_floor
+from centroidlib import VGG16Features, calibration_pictures, compute_centroid, draw_faces, features_of, to_float
+from centroidlib.constraints import CONSTRAINTS, DIRECTIONS, WHITENINGS, constraint_of, equation_3
 from centroidlib.streams import random_stream
 
 N, B, D = 200, 12, 6
@@ -142,12 +142,21 @@ def test_a_constraint_takes_batches_of_any_size_one_after_the_other(name, real, 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_floor_is_the_mean_over_random_real_batches(name, real):
-    constraint = constraint_of(name, real)
+    constraint = constraint_of(name, real, batch_size=B)
     batches = torch.stack([real[torch.randperm(N, generator=torch.Generator().manual_seed(s))[:B]] for s in range(400)])
     values = torch.stack([constraint(batch) for batch in batches])
     error = values.std().item() / 10  # of 100 batches
-    assert real_floor(constraint, real, B) == pytest.approx(values.mean().item(), abs=4 * error)
-    assert real_floor(constraint, real, B) == real_floor(constraint, real, B)
+    assert constraint.floor == pytest.approx(values.mean().item(), abs=4 * error)
+    assert constraint.floor == constraint_of(name, real, batch_size=B).floor
+
+
+@pytest.mark.parametrize("unit", ["raw", "d_ref"])
+def test_the_papers_own_is_a_member(unit, faces, toy_phi):
+    features = features_of(faces, toy_phi, "toy")
+    constraint = equation_3(compute_centroid(faces, toy_phi), unit)
+    assert constraint(features).item() == pytest.approx(constraint.floor, rel=1e-5)
+    if unit == "d_ref":
+        assert constraint(features).item() == pytest.approx(constraint_of("hinge", features)(features).item(), rel=1e-5)
 
 
 def test_the_slices_are_met_exactly_by_all_real_images_themselves(real):
@@ -172,8 +181,7 @@ def test_what_is_punished(name, whiten, pictures):
     """A batch of the picture pays more than twice what real faces pay."""
     real, shown = pictures
     constraint = constraint_of(name, real, whiten)
-    floor = real_floor(constraint, real, 64)
-    punished = {picture for picture, features in shown.items() if constraint(features).item() > 2 * floor}
+    punished = {picture for picture, features in shown.items() if constraint(features).item() > 2 * constraint.floor}
     expected = {"grey", "noise"}
     if whiten == "full" or name in ("nearest", "soft", "distances", "sliced", "mean", "moments"):
         expected |= {"mean"}  # a ball of unwhitened features holds the mean face

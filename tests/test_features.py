@@ -419,5 +419,7 @@ def test_in_batches_measures_in_full_float32_and_leaves_the_settings_of_whoever_
     network.register_forward_hook(lambda module, inputs, output: allowed.append(torch.backends.cudnn.allow_tf32))
     before = torch.backends.cudnn.allow_tf32
     for _ in in_batches(images, network, 5):
-        assert torch.backends.cudnn.allow_tf32 == before and torch.is_grad_enabled()
-    assert before and not any(allowed) and len(allowed) == 3
+        assert torch.backends.cudnn.allow_tf32 == before
+        assert torch.is_grad_enabled()
+    assert before
+    assert allowed == [False] * 3

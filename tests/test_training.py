@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 import centroidlib as cl
 from centroidlib import training
 from centroidlib._locks import locked
+from centroidlib.constraints import constraint_of
 from centroidlib.streams import draw_latents, random_stream
 
 
@@ -65,7 +66,10 @@ def test_generators_on_the_way_are_kept_for_the_learning_curve(faces, toy_phi, t
         cl.train(faces, TINY, tmp_path / "never", generators_every=-1)
 
 
-@pytest.mark.parametrize(("lambda_", "more"), [(0.0, {"ema": 0.9}), (10.0, {}), (10.0, {"ema": 0.5, "instance_noise": 0.2})])
+@pytest.mark.parametrize(
+    ("lambda_", "more"),
+    [(0.0, {"ema": 0.9}), (10.0, {}), (10.0, {"ema": 0.5, "instance_noise": 0.2}), (10.0, {"adapt": 0.1, "warmup": 7})],
+)
 def test_a_continued_run_equals_an_uninterrupted_one_bit_for_bit(faces, toy_phi, toy_stats, tmp_path, lambda_, more):
     short = dataclasses.replace(TINY, lambda_=lambda_, steps=5, flip=True, **more)
     long = dataclasses.replace(short, steps=10)
@@ -76,6 +80,7 @@ def test_a_continued_run_equals_an_uninterrupted_one_bit_for_bit(faces, toy_phi,
     assert np.array_equal(*(generator_bytes(tmp_path / n) for n in ("whole", "parts")))
     saved = [torch.load(tmp_path / n / "checkpoint.pt", weights_only=True) for n in ("whole", "parts")]
     names = ["generator", "discriminator", "generator_optimiser", "discriminator_optimiser", *["averaged"] * ("ema" in more)]
+    names += ["multiplier"] * ("adapt" in more)
     assert list(saved[0]["parts"]) == names
     for name in names:
         torch.testing.assert_close(saved[0]["parts"][name], saved[1]["parts"][name], rtol=0, atol=0)
@@ -398,6 +403,15 @@ def test_a_checkpoint_of_other_images_or_another_centroid_is_refused(faces, toy_
         cl.train(faces[:-1], TINY, tmp_path, toy_phi, toy_stats)
     with pytest.raises(ValueError, match=r"phi = .* there, 'another' asked for; reference_distance = "):
         cl.train(faces, TINY, tmp_path, toy_phi, dataclasses.replace(toy_stats, fingerprint="another", reference_distance=1.0))
+
+
+def test_a_checkpoint_of_another_constraint_is_refused(faces, toy_phi, toy_stats, tmp_path):
+    real = cl.features_of(faces, toy_phi, "toy")
+    constraint, other = (constraint_of("sliced", real, whiten, 4) for whiten in ("full", "none"))
+    history = cl.train(faces, TINY, tmp_path, toy_phi, toy_stats, constraint)
+    np.testing.assert_allclose(history["hinge_over_floor"] * constraint.floor, history["loss_centroid"], rtol=1e-6)
+    with pytest.raises(ValueError, match=r"constraint = 'sliced, whitening full' there, 'sliced, whitening none' asked for; "):
+        cl.train(faces, TINY, tmp_path, toy_phi, toy_stats, other)
 
 
 @pytest.mark.parametrize("content", ["cut", "text", "empty", "other"])
