@@ -1,3 +1,4 @@
+from .adversarial import adversarial_loss, discriminator_loss
 from .algorithm import TrainingConfig, train_step
 from .centroid import CentroidStats, compute_centroid
 from .checkpoints import load_generator
@@ -24,13 +25,7 @@ from .evaluation import (
 from .faces import FACTORS, draw_faces
 from .features import VGG16Features, fingerprint, to_float, to_uint8
 from .images import load_images
-from .losses import (
-    adversarial_loss,
-    centroid_distances,
-    centroid_loss,
-    discriminator_loss,
-    generator_loss,
-)
+from .losses import centroid_distances, centroid_loss, generator_loss
 from .metrics import (
     density_coverage,
     effective_rank,

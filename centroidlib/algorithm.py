@@ -10,11 +10,12 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Adam
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from centroidlib.adversarial import GAMES, adversarial_loss, discriminator_loss, gradient_penalty
 from centroidlib.centroid import CentroidStats
 from centroidlib.constraints import Constraint, equation_3
-from centroidlib.losses import UNITS, adversarial_loss, centroid_distances, discriminator_loss
+from centroidlib.losses import UNITS, centroid_distances
 from centroidlib.machine import PRECISIONS, choose_precision, computing_in
-from centroidlib.models import Discriminator, Generator, initialise
+from centroidlib.models import ARCHITECTURES, AnyDiscriminator, AnyGenerator, build
 from centroidlib.streams import random_stream, to_device
 
 
@@ -31,9 +32,13 @@ class TrainingConfig:
     centroid_samples: int = 0  # M of Eq. 3, images of the batch it is taken over; 0 for the whole batch
     instance_noise: float = 0.0  # standard deviation of noise on all that D sees, of images in [-1, 1]; the paper has none
     learning_rate: float = 2e-4
+    game: str = "bce"  # of D and G: bce, hinge, relativistic
+    r1: float = 0.0  # γ of the gradient penalty R1, at real images; 0 for none, as in the paper
+    r2: float = 0.0  # the same at generated images
     beta1: float = 0.5
     beta2: float = 0.999
     ema: float = 0.0  # decay of a moving average of the generator, kept beside it; 0 for none, as in the paper
+    architecture: str = "dcgan"  # of both networks: dcgan, resnet
     latent: int = 100
     width: int = 64
     flip: bool = False  # show each image mirrored half of the time
@@ -49,8 +54,9 @@ class TrainingConfig:
             raise ValueError("batch_size must be at least 2: batch norm has no variance of a single image.")
         if not 0 <= self.centroid_samples <= self.batch_size:
             raise ValueError(f"centroid_samples must be 0 (the whole batch) to {self.batch_size}, not {self.centroid_samples}.")
-        if not self.instance_noise >= 0:
-            raise ValueError(f"instance_noise is a standard deviation, 0 or above, not {self.instance_noise}.")
+        for name in ("instance_noise", "r1", "r2"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be 0 or above, not {getattr(self, name)}.")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 0 or above and below 1, not {getattr(self, name)}.")
@@ -60,21 +66,21 @@ class TrainingConfig:
             raise ValueError(f"warmup is steps and adapt a share of λ, 0 to 1, not {self.warmup} and {self.adapt}.")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is a decay, 0 (no average) or above and below 1, not {self.ema}.")
-        if self.unit not in UNITS:
-            raise ValueError(f"unit is 'raw' or 'd_ref', not {self.unit!r}.")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is one of {', '.join(PRECISIONS)}, not {self.precision!r}.")
+        choices = {"unit": UNITS, "precision": PRECISIONS, "game": GAMES, "architecture": tuple(ARCHITECTURES)}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}.")
 
 
 @dataclass
 class TrainingState:
     """The networks, their optimisers, the generator's average and the moving λ where they are kept, and the steps taken."""
 
-    generator: Generator
-    discriminator: Discriminator
+    generator: AnyGenerator
+    discriminator: AnyDiscriminator
     generator_optimiser: Adam
     discriminator_optimiser: Adam
-    averaged: Generator | None = None
+    averaged: AnyGenerator | None = None
     multiplier: nn.ParameterList | None = None  # the one λ, a scalar on the device
     step: int = 0
 
@@ -85,10 +91,8 @@ class TrainingState:
 
 def start(config: TrainingConfig, device: torch.device | str = "cpu") -> TrainingState:
     """Networks and optimisers before the first step, drawn from the config's seed."""
-    generator = Generator(config.latent, config.width)
-    discriminator = Discriminator(config.width)
-    initialise(generator, random_stream(config.seed, "generator"))
-    initialise(discriminator, random_stream(config.seed, "discriminator"))
+    rngs = random_stream(config.seed, "generator"), random_stream(config.seed, "discriminator")
+    generator, discriminator = build(config.architecture, config.latent, config.width, *rngs)
     for network in (generator, discriminator):
         network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     betas = (config.beta1, config.beta2)
@@ -184,15 +188,21 @@ def train_step(
 
     # Discriminator.
     state.discriminator_optimiser.zero_grad(set_to_none=True)
-    real_logits, fake_logits = judge(real), judge(fake.detach())
-    loss_d = discriminator_loss(real_logits, fake_logits)
+    shown = real.detach().requires_grad_(config.r1 > 0), fake.detach().requires_grad_(config.r2 > 0)
+    real_logits, fake_logits = map(judge, shown)
+    loss_d = discriminator_loss(real_logits, fake_logits, config.game)
+    for images, logits, gamma in zip(shown, (real_logits, fake_logits), (config.r1, config.r2), strict=True):
+        if gamma > 0:
+            loss_d = loss_d + gamma / 2 * gradient_penalty(logits, images)
     loss_d.backward()
     seen = {"loss_d": loss_d, "gradient_d": _gradient_norm(state.discriminator)}
     state.discriminator_optimiser.step()
 
     # Generator.
     state.generator_optimiser.zero_grad(set_to_none=True)
-    loss_adversarial = adversarial_loss(judge(fake))
+    with torch.no_grad():
+        beside = judge(real) if config.game == "relativistic" else None
+    loss_adversarial = adversarial_loss(judge(fake), beside, config.game)
     (gradient,) = torch.autograd.grad(loss_adversarial, fake)
     seen["loss_adversarial"] = loss_adversarial
     chosen = fake[: config.centroid_samples or len(fake)]
@@ -238,7 +248,7 @@ def _gradient_norm(network: nn.Module) -> Tensor:
     return get_total_norm([p.grad for p in network.parameters() if p.grad is not None])
 
 
-def _average(averaged: Generator, generator: Generator, decay: float) -> None:
+def _average(averaged: AnyGenerator, generator: AnyGenerator, decay: float) -> None:
     """Move the average towards the generator, BatchNorm's statistics too; an early average forgets faster."""
     pairs = zip(averaged.state_dict().values(), generator.state_dict().values(), strict=True)
     kept, current = zip(*((a, b) for a, b in pairs if a.is_floating_point()), strict=True)

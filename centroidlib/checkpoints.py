@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from centroidlib._files import replacing
 from centroidlib._tensors import write_tensors
-from centroidlib.models import Generator
+from centroidlib.models import ARCHITECTURES, AnyGenerator
 
 History = list[dict[str, float]]
 
@@ -62,12 +62,14 @@ def load_checkpoint(
     return taken, history, found
 
 
-def save_generator(generator: Generator, path: str | Path) -> None:
-    """Write the generator's weights as safetensors, its shape in the metadata."""
-    write_tensors(path, generator.state_dict(), {"latent": str(generator.latent), "width": str(generator.width)})
+def save_generator(generator: AnyGenerator, path: str | Path) -> None:
+    """Write the generator's weights as safetensors, its architecture and shape in the metadata."""
+    architecture = next(name for name, (kind, *_) in ARCHITECTURES.items() if isinstance(generator, kind))
+    shape = {"latent": str(generator.latent), "width": str(generator.width)}
+    write_tensors(path, generator.state_dict(), {"architecture": architecture} | shape)
 
 
-def load_generator(path: str | Path) -> Generator:
+def load_generator(path: str | Path) -> AnyGenerator:
     """The generator that `save_generator` wrote, in eval mode on the CPU.
 
     Raises:
@@ -76,7 +78,8 @@ def load_generator(path: str | Path) -> Generator:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             shape = file.metadata()
-        generator = Generator(int(shape["latent"]), int(shape["width"]))
+        kind, *_ = ARCHITECTURES[shape.get("architecture", "dcgan")]
+        generator = kind(int(shape["latent"]), int(shape["width"]))
         generator.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
     except (safetensors.SafetensorError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{Path(path).name} is no generator of this library, or damaged: train it again.") from error

@@ -1,9 +1,10 @@
-"""The centroid loss (Eq. 3), the generator's loss (Eq. 4) and the adversarial terms of Algorithm 1."""
+"""The centroid loss (Eq. 3) and the generator's loss (Eq. 4)."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from centroidlib.adversarial import adversarial_loss
 from centroidlib.centroid import CentroidStats
 
 UNITS = ("raw", "d_ref")
@@ -43,18 +44,6 @@ def hinge(distances: Tensor, stats: CentroidStats, unit: str = "raw") -> Tensor:
 def centroid_loss(features: Tensor, stats: CentroidStats, unit: str = "raw") -> Tensor:
     """Eq. 3: the mean of max(0, ‖f̂_j − c‖₂ − d_ref) over the batch, a scalar. See `hinge` for `unit`."""
     return hinge(centroid_distances(features, stats), stats, unit).mean()
-
-
-def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """Algorithm 1: L_D = BCE(D(x), 1) + BCE(D(x̂), 0), on logits (B,)."""
-    real = functional.binary_cross_entropy_with_logits(real_logits, torch.ones_like(real_logits))
-    fake = functional.binary_cross_entropy_with_logits(fake_logits, torch.zeros_like(fake_logits))
-    return real + fake
-
-
-def adversarial_loss(fake_logits: Tensor) -> Tensor:
-    """Algorithm 1: L_adv = BCE(D(x̂), 1), on logits (B,)."""
-    return functional.binary_cross_entropy_with_logits(fake_logits, torch.ones_like(fake_logits))
 
 
 def generator_loss(fake_logits: Tensor, centroid_term: Tensor, lambda_: float = 0.1) -> Tensor:

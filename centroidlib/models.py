@@ -1,9 +1,11 @@
-"""DCGAN at 64×64, as Radford, Metz and Chintala describe it (arXiv 1511.06434)."""
+"""DCGAN at 64×64, as Radford, Metz and Chintala describe it (arXiv 1511.06434), and which networks there are."""
 
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+
+from centroidlib.resnet import ResNetDiscriminator, ResNetGenerator, initialise_resnet
 
 
 class Generator(nn.Module):
@@ -59,3 +61,22 @@ def initialise(network: nn.Module, rng: torch.Generator) -> None:
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.weight, 1.0, 0.02, generator=rng)
             nn.init.zeros_(module.bias)
+
+
+AnyGenerator = Generator | ResNetGenerator
+AnyDiscriminator = Discriminator | ResNetDiscriminator
+ARCHITECTURES = {
+    "dcgan": (Generator, Discriminator, initialise),
+    "resnet": (ResNetGenerator, ResNetDiscriminator, initialise_resnet),
+}
+
+
+def build(
+    architecture: str, latent: int, width: int, generators_rng: torch.Generator, discriminators_rng: torch.Generator
+) -> tuple[AnyGenerator, AnyDiscriminator]:
+    """Generator and discriminator of one of `ARCHITECTURES`, freshly drawn."""
+    make_generator, make_discriminator, draw = ARCHITECTURES[architecture]
+    generator, discriminator = make_generator(latent, width), make_discriminator(width)
+    draw(generator, generators_rng)
+    draw(discriminator, discriminators_rng)
+    return generator, discriminator

@@ -14,16 +14,20 @@ from centroidlib import (
     Discriminator,
     TrainingConfig,
     VGG16Features,
+    adversarial_loss,
     centroid_distances,
     centroid_loss,
+    discriminator_loss,
     features_of,
     generator_loss,
     to_float,
 )
+from centroidlib.adversarial import GAMES, gradient_penalty
 from centroidlib.algorithm import constraint_gradient, start, train_step
 from centroidlib.benchmark import literal_phi, literal_start, literal_step
 from centroidlib.centroid import compute_centroid
 from centroidlib.constraints import CONSTRAINTS, constraint_of, equation_3
+from centroidlib.models import ARCHITECTURES
 from centroidlib.streams import draw_batch, draw_latents, random_stream
 
 CPU = torch.device("cpu")
@@ -244,6 +248,33 @@ def test_a_constraint_takes_the_place_of_equation_3(faces, toy_phi, toy_stats, n
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("game", GAMES)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_games_and_architectures_go_with_any_constraint(faces, toy_phi, toy_stats, game, architecture):
+    """A whole step with penalties, against autograd of the two losses written down."""
+    config = dataclasses.replace(TINY, game=game, architecture=architecture, r1=0.3, r2=0.2)
+    constraint = constraint_of("sliced", features_of(faces, toy_phi, "toy").double(), "full", 4)
+    ours, theirs = doubled(start(config)), doubled(start(config))
+    double_phi = copy.deepcopy(toy_phi).double()
+    real, latents = draw_batch(faces, 0, 4, 0, False, CPU).double(), latents_of(0).double()
+    train_step(ours, config, real, latents, double_phi, toy_stats, constraint)
+
+    fake = theirs.generator(latents)
+    x, y = real.clone().requires_grad_(), fake.detach().requires_grad_()
+    real_logits, fake_logits = theirs.discriminator(x), theirs.discriminator(y)
+    loss = discriminator_loss(real_logits, fake_logits, game)
+    loss = loss + 0.15 * gradient_penalty(real_logits, x) + 0.1 * gradient_penalty(fake_logits, y)
+    gradients = torch.autograd.grad(loss, tuple(theirs.discriminator.parameters()))
+    for weight, moved in zip(theirs.discriminator.parameters(), ours.discriminator.parameters(), strict=True):
+        weight.data.copy_(moved.data)
+    real_logits = theirs.discriminator(real).detach() if game == "relativistic" else None
+    loss = adversarial_loss(theirs.discriminator(fake), real_logits, game) + 10 * constraint(double_phi(fake))
+    gradients += torch.autograd.grad(loss, tuple(theirs.generator.parameters()))
+    found = [weight.grad for network in (ours.discriminator, ours.generator) for weight in network.parameters()]
+    for ours_, theirs_ in zip(found, gradients, strict=True):
+        torch.testing.assert_close(ours_, theirs_, rtol=1e-7, atol=1e-10)
+
+
 def test_lambda_grows_while_generated_images_pay_more_than_real_ones_and_shrinks_to_0_while_less(faces, toy_phi, toy_stats):
     config = dataclasses.replace(TINY, adapt=0.25)
     for floor, wanted in ((1e-6, [10, 12.5, 15, 17.5]), (1e6, [10, 7.5, 5, 2.5, 0, 0])):
@@ -314,14 +345,17 @@ def test_instance_noise_is_on_all_that_d_sees_and_from_the_seed(faces, toy_phi, 
         ({"centroid_samples": 129}, r"centroid_samples must be 0 \(the whole batch\) to 128, not 129"),
         ({"centroid_samples": -1}, "centroid_samples must be 0"),
         ({"learning_rate": float("nan")}, "learning_rate must be above 0, not nan"),
-        ({"instance_noise": float("nan")}, "instance_noise is a standard deviation, 0 or above, not nan"),
+        ({"instance_noise": float("nan")}, "instance_noise must be 0 or above, not nan"),
+        ({"r1": -1.0}, "r1 must be 0 or above, not -1.0"),
+        ({"game": "chess"}, "game is one of bce, hinge, relativistic, not 'chess'"),
+        ({"architecture": "unet"}, "architecture is one of dcgan, resnet, not 'unet'"),
         ({"beta1": float("nan")}, "beta1 must be 0 or above and below 1, not nan"),
         ({"beta2": 1.0}, "beta2 must be 0 or above and below 1, not 1.0"),
         ({"warmup": -1}, "warmup is steps and adapt a share of λ, 0 to 1, not -1 and 0.0"),
         ({"adapt": float("nan")}, "adapt a share of λ, 0 to 1, not 0 and nan"),
         ({"ema": 1.0}, "ema is a decay, 0 .* or above and below 1, not 1.0"),
         ({"ema": -0.5}, "ema is a decay"),
-        ({"unit": "pixels"}, "unit is 'raw' or 'd_ref', not 'pixels'"),
+        ({"unit": "pixels"}, "unit is one of raw, d_ref, not 'pixels'"),
         ({"precision": "float16"}, "precision is one of auto, float32, bfloat16, not 'float16'"),
     ],
 )

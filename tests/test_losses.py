@@ -1,4 +1,4 @@
-"""Tests of Eq. 3, Eq. 4 and the adversarial terms, against NumPy in float64."""
+"""Tests of Eq. 3 and Eq. 4, against NumPy in float64."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from centroidlib import adversarial_loss, centroid_distances, centroid_loss, discriminator_loss, generator_loss
+from centroidlib import adversarial_loss, centroid_distances, centroid_loss, generator_loss
 from centroidlib.losses import hinge
 
 D = 64
@@ -126,16 +126,8 @@ def _bce(logits, label):
     return -np.mean(label * np.log(p) + (1 - label) * np.log(1.0 - p))
 
 
-def test_adversarial_terms_are_numpys_bce():
-    real, fake = 3.0 * normal(9, seed=3), 3.0 * normal(7, seed=4)
-    assert discriminator_loss(real, fake).item() == pytest.approx(_bce(real, 1) + _bce(fake, 0), rel=1e-6)
-    assert adversarial_loss(fake).item() == pytest.approx(_bce(fake, 1), rel=1e-6)
-
-
-def test_adversarial_terms_stay_finite_at_large_logits():
-    assert adversarial_loss(torch.tensor([-200.0])).item() == 200.0
+def test_the_generators_loss_stays_finite_at_large_logits():
     assert generator_loss(torch.tensor([-200.0]), torch.tensor(1.0), 2.0).item() == 202.0
-    assert discriminator_loss(torch.tensor([-300.0]), torch.tensor([100.0])).item() == 400.0
 
 
 def test_equation_4_adds_lambda_times_the_centroid_loss(features, ball):

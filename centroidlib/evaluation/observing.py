@@ -17,7 +17,7 @@ from centroidlib.images import images_digest
 from centroidlib.intervals import GROUPS
 from centroidlib.losses import centroid_distances
 from centroidlib.metrics import Gaussian
-from centroidlib.models import Generator
+from centroidlib.models import AnyGenerator
 from centroidlib.streams import draw_latents, random_stream
 
 BATCH = 64
@@ -153,7 +153,7 @@ def observe_images(
     return replace(rest, count=len(images), features={space.name: features[space.name] for space in spaces})
 
 
-def generated(generator: Generator, count: int, seed: int, batch_norm: str = "eval") -> Iterator[Tensor]:
+def generated(generator: AnyGenerator, count: int, seed: int, batch_norm: str = "eval") -> Iterator[Tensor]:
     """A generator's images, quantised as a file would hold them: batches of uint8 (B, 3, 64, 64) on its device.
 
     Args:
@@ -174,7 +174,7 @@ def generated(generator: Generator, count: int, seed: int, batch_norm: str = "ev
             yield to_uint8(generator(z.to(device_of(generator))))
 
 
-def generate_images(generator: Generator, count: int, seed: int) -> Tensor:
+def generate_images(generator: AnyGenerator, count: int, seed: int) -> Tensor:
     """The first `count` images that are measured, uint8 (count, 3, 64, 64) on the CPU."""
     return torch.cat([batch.cpu() for batch in generated(generator, count, seed)])
 
