@@ -34,10 +34,10 @@ _FIXED = {"baseline": COLOURS[0], "centroid": COLOURS[1]} | {f"centroid-{name}":
 def use_style() -> None:
     """Set the look of every figure that follows; notebooks hold them as JPEG, of which a grid of images takes a tenth."""
     if InteractiveShell.initialized():
-        set_matplotlib_formats("jpeg", pil_kwargs={"quality": 90})
+        set_matplotlib_formats("jpeg", pil_kwargs={"quality": 80})
     sns.set_theme(context="notebook", style="ticks", font_scale=0.9)
     plt.rcParams.update(
-        {"figure.dpi": 100, "savefig.dpi": 120, "savefig.bbox": "tight", "axes.titlesize": "medium", "axes.titlelocation": "left",
+        {"figure.dpi": 80, "savefig.dpi": 120, "savefig.bbox": "tight", "axes.titlesize": "medium", "axes.titlelocation": "left",
          "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "figure.constrained_layout.use": True}
     )  # fmt: skip
 
