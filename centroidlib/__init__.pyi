@@ -1,7 +1,8 @@
 from .adversarial import adversarial_loss, discriminator_loss
-from .algorithm import TrainingConfig, train_step
+from .algorithm import train_step
 from .centroid import CentroidStats, compute_centroid
 from .checkpoints import load_generator
+from .config import TrainingConfig
 from .evaluation import (
     calibrate,
     calibration_pictures,

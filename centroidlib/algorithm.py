@@ -10,71 +10,19 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Adam
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from centroidlib.adversarial import GAMES, adversarial_loss, discriminator_loss, gradient_penalty
+from centroidlib.adversarial import adversarial_loss, discriminator_loss, gradient_penalty
 from centroidlib.centroid import CentroidStats
-from centroidlib.constraints import Constraint, equation_3
-from centroidlib.losses import UNITS, centroid_distances
-from centroidlib.machine import PRECISIONS, choose_precision, computing_in
-from centroidlib.models import ARCHITECTURES, AnyDiscriminator, AnyGenerator, build
+from centroidlib.config import TrainingConfig
+from centroidlib.constraints import Constraint, MovingBall, equation_3
+from centroidlib.losses import centroid_distances
+from centroidlib.machine import choose_precision, computing_in
+from centroidlib.models import AnyDiscriminator, AnyGenerator, build
 from centroidlib.streams import random_stream, to_device
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Everything that decides what is trained; the defaults are the paper's, or DCGAN's where it is silent."""
-
-    steps: int = 10_000
-    batch_size: int = 128
-    lambda_: float = 0.1  # λ of Eq. 4; 0 is plain DCGAN
-    warmup: int = 0  # steps over which λ rises from 0; the paper has none
-    adapt: float = 0.0  # share of λ that it moves by in a step, towards the loss of real images; 0 for a fixed λ, as in the paper
-    unit: str = "raw"  # of the distances in Eq. 3: raw or d_ref
-    centroid_samples: int = 0  # M of Eq. 3, images of the batch it is taken over; 0 for the whole batch
-    instance_noise: float = 0.0  # standard deviation of noise on all that D sees, of images in [-1, 1]; the paper has none
-    learning_rate: float = 2e-4
-    game: str = "bce"  # of D and G: bce, hinge, relativistic
-    r1: float = 0.0  # γ of the gradient penalty R1, at real images; 0 for none, as in the paper
-    r2: float = 0.0  # the same at generated images
-    beta1: float = 0.5
-    beta2: float = 0.999
-    ema: float = 0.0  # decay of a moving average of the generator, kept beside it; 0 for none, as in the paper
-    architecture: str = "dcgan"  # of both networks: dcgan, resnet
-    latent: int = 100
-    width: int = 64
-    flip: bool = False  # show each image mirrored half of the time
-    precision: str = "auto"  # networks' arithmetic: float32, bfloat16, or auto: bfloat16 where the processor has it
-    deterministic: bool = False  # on a GPU the same bits in every run, at some cost; a CPU gives them with the same threads
-    seed: int = 0  # of initial weights, latents and data order, each a stream of its own
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "latent", "width", "learning_rate"):
-            if not getattr(self, name) > 0:  # NaN neither
-                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}.")
-        if self.batch_size < 2:
-            raise ValueError("batch_size must be at least 2: batch norm has no variance of a single image.")
-        if not 0 <= self.centroid_samples <= self.batch_size:
-            raise ValueError(f"centroid_samples must be 0 (the whole batch) to {self.batch_size}, not {self.centroid_samples}.")
-        for name in ("instance_noise", "r1", "r2"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be 0 or above, not {getattr(self, name)}.")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be 0 or above and below 1, not {getattr(self, name)}.")
-        if not 0 <= self.lambda_ < float("inf"):
-            raise ValueError(f"lambda_ must be 0 (no centroid loss) or above, not {self.lambda_}.")
-        if self.warmup < 0 or not 0 <= self.adapt <= 1:
-            raise ValueError(f"warmup is steps and adapt a share of λ, 0 to 1, not {self.warmup} and {self.adapt}.")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema is a decay, 0 (no average) or above and below 1, not {self.ema}.")
-        choices = {"unit": UNITS, "precision": PRECISIONS, "game": GAMES, "architecture": tuple(ARCHITECTURES)}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}.")
 
 
 @dataclass
 class TrainingState:
-    """The networks, their optimisers, the generator's average and the moving λ where they are kept, and the steps taken."""
+    """The networks, their optimisers, the steps taken; the generator's average, λ and the centroid where they move along."""
 
     generator: AnyGenerator
     discriminator: AnyDiscriminator
@@ -82,6 +30,7 @@ class TrainingState:
     discriminator_optimiser: Adam
     averaged: AnyGenerator | None = None
     multiplier: nn.ParameterList | None = None  # the one λ, a scalar on the device
+    moving: MovingBall | None = None  # in the discriminator's own features
     step: int = 0
 
     def parts(self) -> dict[str, nn.Module | Adam]:
@@ -103,11 +52,16 @@ def start(config: TrainingConfig, device: torch.device | str = "cpu") -> Trainin
         Adam(discriminator.parameters(), config.learning_rate, betas, fused=True),
         copy.deepcopy(generator).requires_grad_(False) if config.ema else None,
         nn.ParameterList([nn.Parameter(torch.tensor(config.lambda_, device=device), False)]) if config.adapt else None,
+        MovingBall(discriminator.dimensions).to(device) if config.space == "discriminator" and config.lambda_ else None,
     )
 
 
 def constraint_gradient(
-    fake: Tensor, phi: nn.Module, constraint: Callable[[Tensor], Tensor], precision: str = "float32", chunk: int | None = None
+    fake: Tensor,
+    phi: Callable[[Tensor], Tensor],
+    constraint: Callable[[Tensor], Tensor],
+    precision: str = "float32",
+    chunk: int | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradient of a constraint on the features of a generated batch, at its images, exactly.
 
@@ -169,8 +123,10 @@ def train_step(
         told right, the norms of both networks' gradients, and, with Φ, the constraint (`loss_centroid`), the share outside
         d_ref, the ratio of the norms of λ ∇L_centroid and ∇L_adv at the images, and λ where it moves.
     """
-    if config.lambda_ > 0 and (phi is None or stats is None):
+    if config.lambda_ > 0 and config.space == "phi" and (phi is None or stats is None):
         raise ValueError("λ is above 0, so the centroid loss needs Φ and its centroid: pass phi and stats.")
+    if config.adapt and constraint is not None and not constraint.floor > 0:
+        raise ValueError(f"Real images pay nothing under {constraint.name}: there is no floor that λ could adapt to.")
     precision = choose_precision(config.precision, latents.device)
     rng = random_stream(config.seed, "noise", state.step)
     with computing_in(precision, latents.device):
@@ -206,25 +162,25 @@ def train_step(
     (gradient,) = torch.autograd.grad(loss_adversarial, fake)
     seen["loss_adversarial"] = loss_adversarial
     chosen = fake[: config.centroid_samples or len(fake)]
+    if config.lambda_ > 0:
+        space, constraint = _constrained(state, config, real, phi, stats, constraint)
+        chunk = len(chosen) if state.moving is not None else None  # with D's batch norm a chunk would have other features
+        pull, value, features = constraint_gradient(chosen, space, constraint, precision, chunk)
+        lambda_ = config.lambda_ if state.multiplier is None else state.multiplier[0].clone()
+        lambda_ = lambda_ * min(1.0, (state.step + 1) / (config.warmup or 1))
+        if config.warmup or state.multiplier is not None:
+            seen["lambda"] = torch.as_tensor(lambda_, device=fake.device)
+        seen["gradient_ratio"] = lambda_ * pull.norm() / gradient.norm().clamp(min=1e-30)
+        gradient[: len(pull)] += lambda_ * pull
+        seen["loss_centroid"] = value
+        if state.multiplier is not None:
+            _adapt(state.multiplier[0], value / constraint.floor, config)
     if phi is not None and stats is not None:
-        constraint = constraint or equation_3(stats, config.unit)
-        if config.adapt and not constraint.floor > 0:
-            raise ValueError(f"Real images pay nothing under {constraint.name}: there is no floor that λ could adapt to.")
-        if config.lambda_ > 0:
-            pull, value, features = constraint_gradient(chosen, phi, constraint, precision)
-            lambda_ = config.lambda_ if state.multiplier is None else state.multiplier[0].clone()
-            lambda_ = lambda_ * min(1.0, (state.step + 1) / (config.warmup or 1))
-            if config.warmup or state.multiplier is not None:
-                seen["lambda"] = torch.as_tensor(lambda_, device=fake.device)
-            seen["gradient_ratio"] = lambda_ * pull.norm() / gradient.norm().clamp(min=1e-30)
-            gradient[: len(pull)] += lambda_ * pull
-            if state.multiplier is not None:
-                _adapt(state.multiplier[0], value / constraint.floor, config)
-        else:
+        if config.lambda_ == 0 or state.moving is not None:
             with torch.no_grad(), computing_in(precision, fake.device):
                 features = phi(chosen)
-            value = constraint(features)
-        seen["loss_centroid"] = value
+        if config.lambda_ == 0:
+            seen["loss_centroid"] = (constraint or equation_3(stats, config.unit))(features)
         seen["outside"] = (centroid_distances(features, stats) > stats.reference_distance).float().mean()
     fake.backward(gradient)
     seen["gradient_g"] = _gradient_norm(state.generator)
@@ -236,6 +192,23 @@ def train_step(
     for name, logits, right in (("real", real_logits, real_logits > 0), ("fake", fake_logits, fake_logits < 0)):
         seen |= {f"d_{name}": logits.sigmoid().mean(), f"accuracy_{name}": right.float().mean()}
     return {name: value.detach() for name, value in seen.items()}
+
+
+def _constrained(
+    state: TrainingState,
+    config: TrainingConfig,
+    real: Tensor,
+    phi: nn.Module | None,
+    stats: CentroidStats | None,
+    constraint: Constraint | None,
+) -> tuple[Callable[[Tensor], Tensor], Constraint]:
+    """Whose features are constrained, and how; D's own move on with the real batch."""
+    if state.moving is not None:
+        with torch.no_grad(), computing_in(choose_precision(config.precision, real.device), real.device):
+            state.moving.update(state.discriminator.features(real))
+        return state.discriminator.features, Constraint("Eq. 3 in D's features", state.moving, state.moving.floor)
+    assert phi is not None and stats is not None  # or the step would not have begun  # noqa: PT018
+    return phi, constraint or equation_3(stats, config.unit)
 
 
 @torch.no_grad()

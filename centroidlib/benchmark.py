@@ -21,8 +21,9 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from centroidlib._files import replacing
-from centroidlib.algorithm import TrainingConfig, TrainingState, start
+from centroidlib.algorithm import TrainingState, start
 from centroidlib.centroid import CentroidStats
+from centroidlib.config import TrainingConfig
 from centroidlib.features import VGG16Features
 
 

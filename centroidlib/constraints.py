@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 
 import torch
 from scipy.cluster.vq import ClusterError, kmeans2
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from centroidlib.centroid import CentroidStats
@@ -36,7 +36,7 @@ class Constraint:
 
     name: str
     loss: Loss
-    floor: float
+    floor: float | Tensor
 
     def __call__(self, features: Tensor) -> Tensor:  # noqa: D102
         return self.loss(features)
@@ -146,6 +146,41 @@ CONSTRAINTS: dict[str, Callable[[Tensor], Loss]] = {
     "mean": mean_matching,
     "moments": moment_matching,
 }
+
+
+class MovingBall(nn.Module):
+    """Eq. 3 in units of d_ref for features that change: c, d_ref and floor are moving averages over batches of real images.
+
+    Args:
+        dimensions: d of the features.
+        decay: of the averages; the first batches count equally.
+    """
+
+    centre: Tensor
+    reference: Tensor
+    floor: Tensor
+    seen: Tensor
+
+    def __init__(self, dimensions: int, decay: float = 0.99) -> None:
+        super().__init__()
+        self.decay = decay
+        self.register_buffer("centre", torch.zeros(dimensions))
+        for name in ("reference", "floor", "seen"):
+            self.register_buffer(name, torch.zeros(()))
+
+    @torch.no_grad()
+    def update(self, real: Tensor) -> None:
+        """Move towards a batch of real images' features (B, d)."""
+        real = _exact(real)
+        self.seen += 1
+        share = torch.clamp(1 / self.seen, min=1 - self.decay)
+        self.centre.lerp_(real.mean(0), share)
+        distances = _distances(real, self.centre)
+        self.reference.lerp_(distances.mean(), share)
+        self.floor.lerp_(functional.relu(distances / self.reference - 1).mean(), share)
+
+    def forward(self, features: Tensor) -> Tensor:  # noqa: D102
+        return functional.relu(_distances(_exact(features), self.centre) / self.reference - 1).mean()
 
 
 def constraint_of(name: str, real: Tensor, whiten: str = "none", batch_size: int = 64) -> Constraint:

@@ -48,6 +48,12 @@ class Discriminator(nn.Module):
             layers += [nn.LeakyReLU(0.2, inplace=True)]
         layers += [nn.Conv2d(widths[-1], 1, 4, 1, 0, bias=False)]
         self.layers = nn.Sequential(*layers)
+        self.dimensions = 16 * widths[-1]
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the last layer sees, flattened: (B, dimensions)."""
+        features: Tensor = self.layers[:-1](images)
+        return features.flatten(1)
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102
         return self.layers(images).flatten()

@@ -40,9 +40,14 @@ class ResNetDiscriminator(nn.Module):
         widths = [3, width, 2 * width, 4 * width, 8 * width]
         self.blocks = nn.Sequential(*(_Down(narrow, wide) for narrow, wide in pairwise(widths)))
         self.last = spectral_norm(nn.Linear(widths[-1], 1))
+        self.dimensions = widths[-1]
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the last layer sees: (B, dimensions)."""
+        return functional.relu(self.blocks(images)).sum((2, 3))
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102
-        logits: Tensor = self.last(functional.relu(self.blocks(images)).sum((2, 3)))
+        logits: Tensor = self.last(self.features(images))
         return logits.flatten()
 
 

@@ -18,9 +18,10 @@ from torch.nn.utils import get_total_norm
 
 from centroidlib._files import replacing, track
 from centroidlib._locks import locked
-from centroidlib.algorithm import TrainingConfig, TrainingState, start, train_step
+from centroidlib.algorithm import TrainingState, start, train_step
 from centroidlib.centroid import CentroidStats
 from centroidlib.checkpoints import History, load_checkpoint, save_checkpoint, save_generator
+from centroidlib.config import TrainingConfig
 from centroidlib.constraints import Constraint, equation_3
 from centroidlib.features import to_uint8
 from centroidlib.images import images_digest
@@ -119,7 +120,7 @@ def train(
                 keeping = generators_every > 0 and (last or (step + 1) % generators_every == 0)
                 real = draw_batch(images, step, config.batch_size, config.seed, config.flip, device)
                 latents = draw_latents(config.batch_size, config.latent, random_stream(config.seed, "latents", step))
-                chosen = phi if looking or config.lambda_ > 0 else None
+                chosen = phi if looking or (config.lambda_ > 0 and config.space == "phi") else None
                 seen = train_step(state, config, real, to_device(latents, device), chosen, stats, constraint)
                 first_bad = _note_bad(first_bad, seen, state.step)
                 stopping = bool(interrupted)  # once: it may come at any moment
@@ -129,7 +130,8 @@ def train(
                 if looking:
                     before, latest = latest, (state.step, time.perf_counter())
                     speed = (latest[0] - before[0]) * config.batch_size / (latest[1] - before[1])
-                    history.append(_row(seen, state.step, floor, speed, latest[1] - began))
+                    pays = float(floor if state.moving is None else state.moving.floor)
+                    history.append(_row(seen, state.step, pays, speed, latest[1] - began))
                     bar.set_postfix_str(_said(history[-1]), refresh=False)
                 if keeping:
                     save_generator(state.generator, folder / "generators" / f"step_{state.step:06d}.safetensors")

@@ -275,6 +275,35 @@ def test_games_and_architectures_go_with_any_constraint(faces, toy_phi, toy_stat
         torch.testing.assert_close(ours_, theirs_, rtol=1e-7, atol=1e-10)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_constraint_may_be_on_the_discriminators_own_features(faces, toy_phi, toy_stats, architecture):
+    """Around a moving centroid; Φ is then only measured with."""
+    config = dataclasses.replace(TINY, space="discriminator", architecture=architecture)
+    ours, theirs = doubled(start(config)), doubled(start(config))
+    ours.moving.double()
+    real, latents = draw_batch(faces, 0, 4, 0, False, CPU).double(), latents_of(0).double()
+    seen = train_step(ours, config, real, latents, copy.deepcopy(toy_phi).double(), toy_stats)
+    assert 0 <= seen["outside"] <= 1
+
+    fake = theirs.generator(latents)
+    for images in (real, fake.detach()):
+        theirs.discriminator(images)
+    for weight, moved in zip(theirs.discriminator.parameters(), ours.discriminator.parameters(), strict=True):
+        weight.data.copy_(moved.data)
+    adversarial = adversarial_loss(theirs.discriminator(fake))
+    shown = theirs.discriminator.features(real).detach()
+    distances = (shown - shown.mean(0)).norm(dim=1)
+    away = (theirs.discriminator.features(fake) - shown.mean(0)).norm(dim=1)
+    term = torch.relu(away / distances.mean() - 1).mean()
+    assert float(seen["loss_centroid"]) == pytest.approx(term.item(), rel=1e-9)
+    assert term.item() > 0
+    wanted = torch.autograd.grad(adversarial + 10 * term, tuple(theirs.generator.parameters()))
+    for weight, gradient in zip(ours.generator.parameters(), wanted, strict=True):
+        torch.testing.assert_close(weight.grad, gradient, rtol=1e-7, atol=1e-10)
+    with pytest.raises(ValueError, match="space is one of phi, discriminator, not 'inception'"):
+        dataclasses.replace(TINY, space="inception")
+
+
 def test_lambda_grows_while_generated_images_pay_more_than_real_ones_and_shrinks_to_0_while_less(faces, toy_phi, toy_stats):
     config = dataclasses.replace(TINY, adapt=0.25)
     for floor, wanted in ((1e-6, [10, 12.5, 15, 17.5]), (1e6, [10, 7.5, 5, 2.5, 0, 0])):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from centroidlib import VGG16Features, calibration_pictures, compute_centroid, draw_faces, features_of, to_float
-from centroidlib.constraints import CONSTRAINTS, DIRECTIONS, WHITENINGS, constraint_of, equation_3
+from centroidlib.constraints import CONSTRAINTS, DIRECTIONS, WHITENINGS, MovingBall, constraint_of, equation_3
 from centroidlib.streams import random_stream
 
 N, B, D = 200, 12, 6
@@ -163,6 +163,24 @@ def test_the_slices_are_met_exactly_by_all_real_images_themselves(real):
     assert constraint_of("sliced", real)(real).item() == pytest.approx(0, abs=1e-20)
     assert constraint_of("distances", real)(real).item() == pytest.approx(0, abs=1e-12)
     assert constraint_of("moments", real)(real).item() == pytest.approx(0, abs=1e-20)
+
+
+def test_a_moving_ball_begins_as_a_mean_and_goes_on_as_a_moving_average():
+    """Of features that drift, against NumPy."""
+    moving = MovingBall(D, decay=0.75).double()
+    centre, reference, floor = np.zeros(D), 0.0, 0.0
+    for step in range(12):
+        batch = drawn(B, step) + step
+        moving.update(batch)
+        share = max(1 / (step + 1), 0.25)
+        centre += share * (batch.numpy().mean(0) - centre)
+        distances = np.linalg.norm(batch.numpy() - centre, axis=1)
+        reference += share * (distances.mean() - reference)
+        floor += share * (np.maximum(0, distances / reference - 1).mean() - floor)
+    np.testing.assert_allclose(moving.centre.numpy(), centre, rtol=1e-9)
+    np.testing.assert_allclose([moving.reference.item(), moving.floor.item()], [reference, floor], rtol=1e-7)
+    wanted = np.maximum(0, away(batch.numpy(), centre, reference) - 1).mean()
+    assert moving(batch).item() == pytest.approx(wanted, rel=1e-7)
 
 
 @pytest.fixture(scope="module")

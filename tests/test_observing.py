@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 import centroidlib as cl
-from centroidlib.algorithm import TrainingConfig, start
+from centroidlib.algorithm import start
 from centroidlib.checkpoints import save_generator
+from centroidlib.config import TrainingConfig
 from centroidlib.evaluation import Space, observing
 from centroidlib.images import images_digest
 from centroidlib.intervals import GROUPS

@@ -72,7 +72,7 @@ def test_generators_on_the_way_are_kept_for_the_learning_curve(faces, toy_phi, t
         (0.0, {"ema": 0.9}),
         (10.0, {}),
         (10.0, {"ema": 0.5, "instance_noise": 0.2}),
-        (10.0, {"adapt": 0.1, "warmup": 7}),
+        (10.0, {"adapt": 0.1, "warmup": 7, "space": "discriminator"}),
         (10.0, {"architecture": "resnet", "game": "relativistic", "r1": 0.1, "ema": 0.9}),
     ],
 )
@@ -86,7 +86,7 @@ def test_a_continued_run_equals_an_uninterrupted_one_bit_for_bit(faces, toy_phi,
     assert np.array_equal(*(generator_bytes(tmp_path / n) for n in ("whole", "parts")))
     saved = [torch.load(tmp_path / n / "checkpoint.pt", weights_only=True) for n in ("whole", "parts")]
     names = ["generator", "discriminator", "generator_optimiser", "discriminator_optimiser", *["averaged"] * ("ema" in more)]
-    names += ["multiplier"] * ("adapt" in more)
+    names += ["multiplier", "moving"] * ("adapt" in more)
     assert list(saved[0]["parts"]) == names
     for name in names:
         torch.testing.assert_close(saved[0]["parts"][name], saved[1]["parts"][name], rtol=0, atol=0)
