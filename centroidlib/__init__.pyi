@@ -1,8 +1,10 @@
-from .adversarial import adversarial_loss, discriminator_loss
+from .adversarial import adversarial_loss, discriminator_loss, gradient_penalty
 from .algorithm import train_step
+from .backbones import TorchvisionFeatures
 from .centroid import CentroidStats, compute_centroid
 from .checkpoints import load_generator
 from .config import TrainingConfig
+from .constraints import CONSTRAINTS, Constraint, constraint_of, equation_3
 from .evaluation import (
     calibrate,
     calibration_pictures,
@@ -24,6 +26,7 @@ from .evaluation import (
     write_metrics,
 )
 from .faces import FACTORS, draw_faces
+from .factors import factor_accuracy, factor_diversity, recognise_factors, train_factor_classifier
 from .features import VGG16Features, fingerprint, to_float, to_uint8
 from .images import load_images
 from .losses import centroid_distances, centroid_loss, generator_loss
@@ -42,11 +45,14 @@ from .runs import Run
 from .training import train
 
 __all__ = [
+    "CONSTRAINTS",
     "FACTORS",
     "CentroidStats",
+    "Constraint",
     "Discriminator",
     "Generator",
     "Run",
+    "TorchvisionFeatures",
     "TrainingConfig",
     "VGG16Features",
     "adversarial_loss",
@@ -55,10 +61,14 @@ __all__ = [
     "centroid_distances",
     "centroid_loss",
     "compute_centroid",
+    "constraint_of",
     "density_coverage",
     "discriminator_loss",
     "draw_faces",
     "effective_rank",
+    "equation_3",
+    "factor_accuracy",
+    "factor_diversity",
     "features_of",
     "fingerprint",
     "fit_gaussian",
@@ -67,6 +77,7 @@ __all__ = [
     "generate_images",
     "generated",
     "generator_loss",
+    "gradient_penalty",
     "initialise",
     "kernel_distance",
     "learning_curve",
@@ -83,10 +94,12 @@ __all__ = [
     "precision_recall",
     "protocol_of",
     "read_floors",
+    "recognise_factors",
     "save_statistics",
     "to_float",
     "to_uint8",
     "train",
+    "train_factor_classifier",
     "train_step",
     "write_floors",
     "write_metrics",

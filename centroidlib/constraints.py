@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from centroidlib.centroid import CentroidStats
+from centroidlib.features import pool_positions
 from centroidlib.losses import centroid_loss
 from centroidlib.streams import random_stream
 
@@ -183,7 +184,7 @@ class MovingBall(nn.Module):
         return functional.relu(_distances(_exact(features), self.centre) / self.reference - 1).mean()
 
 
-def constraint_of(name: str, real: Tensor, whiten: str = "none", batch_size: int = 64) -> Constraint:
+def constraint_of(name: str, real: Tensor, whiten: str = "none", batch_size: int = 64, flattened: bool = False) -> Constraint:
     """The constraint of `CONSTRAINTS` with that name, in whitened features where that is asked for.
 
     Args:
@@ -192,6 +193,8 @@ def constraint_of(name: str, real: Tensor, whiten: str = "none", batch_size: int
         whiten: `none`; `diagonal`: each feature with unit variance; `full`: all directions with unit variance (Mahalanobis).
         batch_size: generated images that it will be given at a time, for its floor: the mean over a hundred random batches of
             real ones.
+        flattened: the features it will be given are flattened ones (B, d · positions), while `real` are averaged over positions:
+            so are they then. A step can thus constrain pooled features, and look at the distances of flattened ones.
 
     Raises:
         ValueError: no such member or whitening; features that are no matrix, not finite or all equal; more dimensions
@@ -206,6 +209,8 @@ def constraint_of(name: str, real: Tensor, whiten: str = "none", batch_size: int
     member = CONSTRAINTS[name](white(real))
 
     def loss(features: Tensor) -> Tensor:
+        if flattened and features.ndim == 2 and features.shape[1] % real.shape[1] == 0:
+            features = pool_positions(features, real.shape[1])
         if features.ndim != 2 or features.shape[1] != real.shape[1]:
             raise ValueError(
                 f"The features have shape {tuple(features.shape)}, those of the real images d = {real.shape[1]}: "
@@ -216,7 +221,8 @@ def constraint_of(name: str, real: Tensor, whiten: str = "none", batch_size: int
 
     rng = random_stream(0, "floor")
     batches = [real[torch.randperm(len(real), generator=rng)[:batch_size].to(real.device)] for _ in range(100)]
-    return Constraint(f"{name}, whitening {whiten}", loss, float(torch.stack([loss(batch) for batch in batches]).mean()))
+    name = f"{name}, whitening {whiten}{', pooled' * flattened}"
+    return Constraint(name, loss, float(torch.stack([loss(batch) for batch in batches]).mean()))
 
 
 def whitening(real: Tensor, kind: str) -> Loss:

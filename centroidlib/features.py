@@ -131,6 +131,11 @@ def to_uint8(images: Tensor) -> Tensor:
     return images.detach().float().add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 
+def pool_positions(features: Tensor, channels: int) -> Tensor:
+    """Φ's flattened features (B, C·H·W) averaged over positions, (B, C): those of the same Φ with `pool`."""
+    return features.unflatten(1, (channels, -1)).mean(2)
+
+
 def fingerprint(phi: nn.Module) -> str:
     """Twelve hexadecimal digits that tell one Φ from another: its structure and every weight.
 

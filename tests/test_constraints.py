@@ -238,6 +238,19 @@ def test_what_cannot_be_a_constraint_is_refused_in_a_sentence(name, features, wh
         constraint_of(name, features, whiten)
 
 
+def test_pooled_features_are_constrained_where_flattened_ones_come(faces):
+    images = to_float(faces[:5])
+    pooled, flattened = (VGG16Features(4, "random", pool)(images) for pool in (True, False))
+    real = features_of(faces, VGG16Features(4, "random", True), "real")
+    constraint = constraint_of("sliced", real, "full", 5, flattened=True)
+    wanted = constraint_of("sliced", real, "full", 5)
+    assert constraint.name == "sliced, whitening full, pooled"
+    assert constraint.floor == wanted.floor
+    torch.testing.assert_close(constraint(flattened), wanted(pooled))
+    with pytest.raises(ValueError, match="Φ must be the same"):
+        constraint(flattened[:, 1:])
+
+
 @pytest.mark.parametrize("shape", [(4, D + 1), (D,), (4, D, 2)])
 def test_features_of_another_d_are_refused(real, shape):
     with pytest.raises(ValueError, match="those of the real images d = 6: Φ must be the same"):

@@ -20,8 +20,8 @@ from centroidlib.evaluation.networks import (
     Space,
     load_lpips,
     metric_spaces,
-    pool_positions,
 )
+from centroidlib.features import pool_positions
 
 FACES = Path(__file__).parents[2] / "shared" / "data" / "celeba10k.zip"
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"

@@ -10,8 +10,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from centroidlib._files import track
 from centroidlib.centroid import exact_distances
-from centroidlib.evaluation.networks import pool_positions
-from centroidlib.features import VGG16Features, in_batches
+from centroidlib.features import VGG16Features, in_batches, pool_positions
 from centroidlib.metrics import effective_rank, mean_of
 from centroidlib.streams import random_stream
 

@@ -250,11 +250,6 @@ def metric_spaces(
     return spaces
 
 
-def pool_positions(features: Tensor, channels: int) -> Tensor:
-    """Φ's flattened features (B, C·H·W) averaged over positions, (B, C): those of the same Φ with `pool`."""
-    return features.unflatten(1, (channels, -1)).mean(2)
-
-
 class LpipsDistance(nn.Module):
     """LPIPS v0.1 between image batches in [-1, 1]: (B, 3, H, W) twice → (B,), of at least 32×32 pixels."""
 

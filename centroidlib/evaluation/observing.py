@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from centroidlib._files import cache_folder, replacing, track
 from centroidlib.centroid import CentroidStats
-from centroidlib.evaluation.networks import Space, pool_positions
-from centroidlib.features import VGG16Features, device_of, fingerprint, to_float, to_uint8
+from centroidlib.evaluation.networks import Space
+from centroidlib.features import VGG16Features, device_of, fingerprint, pool_positions, to_float, to_uint8
 from centroidlib.images import images_digest
 from centroidlib.intervals import GROUPS
 from centroidlib.losses import centroid_distances
