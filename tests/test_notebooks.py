@@ -219,6 +219,16 @@ def test_the_ablation_reads_the_runs_of_a_batch(executed, project):
     assert (folder / "ablation.png").is_file()
 
 
+def test_the_idea_in_two_dimensions_runs_by_hand(project):
+    done = project.python("papermill", "notebooks/00_start_here.ipynb", "idea.ipynb", "-p", "toy_steps", 40)
+    assert done.returncode == 0, done.stderr
+    shares = pd.read_csv(project.root / "results" / "manual" / "00_start_here" / "shares.csv", index_col=0)
+    assert list(shares.index) == ["real", "baseline", "centroid"]
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    cells = nbformat.read(project.root / "idea.ipynb", as_version=4).cells
+    assert "**Answer.**" in cells[-1].outputs[-1].data["text/markdown"]
+
+
 def test_the_papers_experiment_runs_on_files_laid_out_as_celebas_are(project, tmp_path):
     """table1.yml with all its notebooks, but at a tiny size and without published weights, of which no file is here."""
     write_celeba(project.root / "data" / "celeba", [0] * 40 + [1] * 10 + [2] * 10)

@@ -87,7 +87,7 @@ def test_the_readmes_links_lead_somewhere():
 
 
 def test_the_notebooks_are_numbered_without_a_gap():
-    assert [path.stem[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06", "07"]
+    assert [path.stem[:2] for path in NOTEBOOKS] == ["00", "01", "02", "03", "04", "05", "06", "07"]
 
 
 @each(NOTEBOOKS)
