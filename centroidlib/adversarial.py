@@ -53,6 +53,9 @@ def adversarial_loss(fake_logits: Tensor, real_logits: Tensor | None = None, gam
 def gradient_penalty(logits: Tensor, images: Tensor) -> Tensor:
     """Mean of ‖∇ D(x)‖² at the images, a scalar: R1 at real ones, R2 at generated ones (Mescheder et al. 2018; weight γ/2).
 
+    The gradient is that of all logits' sum: with batch norm, as in DCGAN's discriminator, an image's also holds what it does to
+    the logits of the others.
+
     Args:
         logits: D(x), (B,), computed from `images`.
         images: (B, 3, H, W), with gradient.

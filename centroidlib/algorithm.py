@@ -13,10 +13,11 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from centroidlib.adversarial import adversarial_loss, discriminator_loss, gradient_penalty
 from centroidlib.centroid import CentroidStats
 from centroidlib.config import TrainingConfig
-from centroidlib.constraints import Constraint, MovingBall, equation_3
+from centroidlib.constraints import Constraint, equation_3
 from centroidlib.losses import centroid_distances
 from centroidlib.machine import choose_precision, computing_in
 from centroidlib.models import AnyDiscriminator, AnyGenerator, build
+from centroidlib.moving import MovingBall
 from centroidlib.streams import random_stream, to_device
 
 
@@ -119,14 +120,17 @@ def train_step(
         constraint: what takes the place of Eq. 3.
 
     Returns:
-        Tensors on the device, for whoever wants to look: both losses, mean D(x) and D(x̂), the share of each that D
-        told right, the norms of both networks' gradients, and, with Φ, the constraint (`loss_centroid`), the share outside
-        d_ref, the ratio of the norms of λ ∇L_centroid and ∇L_adv at the images, and λ where it moves.
+        Tensors on the device, for whoever wants to look: both losses, the sigmoid of D's logits of x and x̂, the share of each
+        that D told right (in the relativistic game, of pairs), the norms of both networks' gradients, and, with Φ, the
+        constraint (`loss_centroid`), the share outside d_ref, the ratio of the norms of λ ∇L_centroid and ∇L_adv at the images,
+        and λ where it moves.
     """
     if config.lambda_ > 0 and config.space == "phi" and (phi is None or stats is None):
         raise ValueError("λ is above 0, so the centroid loss needs Φ and its centroid: pass phi and stats.")
-    if config.adapt and constraint is not None and not constraint.floor > 0:
-        raise ValueError(f"Real images pay nothing under {constraint.name}: there is no floor that λ could adapt to.")
+    if config.space == "discriminator" and constraint is not None:
+        raise ValueError(
+            f"{constraint.name} is on Φ's features, and space = 'discriminator' asks for its own: choose one of them."
+        )
     precision = choose_precision(config.precision, latents.device)
     rng = random_stream(config.seed, "noise", state.step)
     with computing_in(precision, latents.device):
@@ -166,15 +170,15 @@ def train_step(
         space, constraint = _constrained(state, config, real, phi, stats, constraint)
         chunk = len(chosen) if state.moving is not None else None  # with D's batch norm a chunk would have other features
         pull, value, features = constraint_gradient(chosen, space, constraint, precision, chunk)
-        lambda_ = config.lambda_ if state.multiplier is None else state.multiplier[0].clone()
-        lambda_ = lambda_ * min(1.0, (state.step + 1) / (config.warmup or 1))
+        moving = config.lambda_ if state.multiplier is None else state.multiplier[0].clone()
+        lambda_ = moving * min(1.0, (state.step + 1) / (config.warmup or 1))
         if config.warmup or state.multiplier is not None:
-            seen["lambda"] = torch.as_tensor(lambda_, device=fake.device)
+            seen["lambda"] = torch.ones((), device=fake.device) * lambda_
         seen["gradient_ratio"] = lambda_ * pull.norm() / gradient.norm().clamp(min=1e-30)
         gradient[: len(pull)] += lambda_ * pull
         seen["loss_centroid"] = value
-        if state.multiplier is not None:
-            _adapt(state.multiplier[0], value / constraint.floor, config)
+        if state.multiplier is not None and state.step >= config.warmup:
+            _adapt(state.multiplier[0], (value - constraint.floor) / constraint.scatter, config)
     if phi is not None and stats is not None:
         if config.lambda_ == 0 or state.moving is not None:
             with torch.no_grad(), computing_in(precision, fake.device):
@@ -189,7 +193,9 @@ def train_step(
     state.step += 1
     if state.averaged is not None:
         _average(state.averaged, state.generator, min(config.ema, (1 + state.step) / (10 + state.step)))
-    for name, logits, right in (("real", real_logits, real_logits > 0), ("fake", fake_logits, fake_logits < 0)):
+    least = fake_logits if config.game == "relativistic" else torch.zeros_like(real_logits)
+    most = real_logits if config.game == "relativistic" else torch.zeros_like(fake_logits)
+    for name, logits, right in (("real", real_logits, real_logits > least), ("fake", fake_logits, fake_logits < most)):
         seen |= {f"d_{name}": logits.sigmoid().mean(), f"accuracy_{name}": right.float().mean()}
     return {name: value.detach() for name, value in seen.items()}
 
@@ -206,15 +212,20 @@ def _constrained(
     if state.moving is not None:
         with torch.no_grad(), computing_in(choose_precision(config.precision, real.device), real.device):
             state.moving.update(state.discriminator.features(real))
-        return state.discriminator.features, Constraint("Eq. 3 in D's features", state.moving, state.moving.floor)
+
+        def beside_real(fake: Tensor) -> Tensor:
+            # In one batch: D's batch norm alone would bring generated images to where real ones are.
+            return state.discriminator.features(torch.cat([real[: len(fake)], fake]))[len(fake) :]
+
+        return beside_real, Constraint("Eq. 3 in D's features", state.moving, state.moving.floor, state.moving.floor)
     assert phi is not None and stats is not None  # or the step would not have begun  # noqa: PT018
     return phi, constraint or equation_3(stats, config.unit)
 
 
 @torch.no_grad()
-def _adapt(lambda_: Tensor, over_floor: Tensor, config: TrainingConfig) -> None:
-    """A step of dual ascent; a loss far above the floor, as at the start, counts no more than one of twice the floor."""
-    lambda_.add_(config.adapt * config.lambda_ * (over_floor - 1).clamp(max=1)).clamp_(min=0)
+def _adapt(lambda_: Tensor, above_floor: Tensor, config: TrainingConfig) -> None:
+    """A step of dual ascent; what lies far from the floor, as at the start, counts no more than what lies one scatter away."""
+    lambda_.add_(config.adapt * config.lambda_ * above_floor.nan_to_num(0).clamp(-1, 1)).clamp_(min=0)
 
 
 def _gradient_norm(network: nn.Module) -> Tensor:

@@ -15,8 +15,8 @@ from centroidlib.features import IMAGENET, check_images, finding_weights, scale_
 class TorchvisionFeatures(nn.Module):
     """A network of `torchvision.models` up to a layer, frozen: image batch in [-1, 1] → feature batch.
 
-    Like `VGG16Features`, which it equals for VGG-16 (`network="vgg16"`, `layer="features.15"`): in eval mode, without a gradient
-    for its weights, while gradients flow to the images.
+    Like `VGG16Features`, which it equals with published weights for `network="vgg16"`, `layer="features.15"`: in eval mode,
+    without a gradient for its weights, while gradients flow to the images.
 
     Args:
         network: its name in torchvision, such as `resnet50`, `convnext_tiny`, `swin_t`.
@@ -45,11 +45,12 @@ class TorchvisionFeatures(nn.Module):
             raise ValueError(f"{network} has no weights {weights!r}; choose one of {', '.join(choices)}, random.")
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of two networks, whose initial weights will be others one day
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             whole = get_model(network, weights=None)
         mean, std = IMAGENET
         if weights != "random":
             chosen = get_model_weights(network)[weights]
+            weights = chosen.name  # DEFAULT is one of the others
             with finding_weights(
                 f"{network} {weights}", chosen.url.rsplit("/", 1)[-1], "choose weights = 'random', which need no file"
             ):
@@ -75,8 +76,8 @@ class TorchvisionFeatures(nn.Module):
 
     @property
     def name(self) -> str:
-        """Short name of the feature space, as it stands in tables: `resnet50_layer3`, `resnet50_random_layer3`."""
-        return f"{self.network}{'_random' if self.weights == 'random' else ''}_{self.layer}"
+        """Short name of the feature space, as it stands in tables: `resnet50_imagenet1k_v2_layer3`, `resnet50_random_layer3`."""
+        return f"{self.network}_{self.weights.lower()}_{self.layer}"
 
     def train(self, mode: bool = True) -> "TorchvisionFeatures":
         """Stay in eval mode, whatever the owner does: Φ is frozen."""

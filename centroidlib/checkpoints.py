@@ -1,6 +1,7 @@
 """What training leaves on disk: checkpoints to continue from, and generators to use."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 
 from centroidlib._files import replacing
 from centroidlib._tensors import write_tensors
+from centroidlib.config import TrainingConfig
 from centroidlib.models import ARCHITECTURES, AnyGenerator
 
 History = list[dict[str, float]]
@@ -49,7 +51,9 @@ def load_checkpoint(
         history = cast(History, saved["history"])
     except Exception as error:  # torch.load raises a dozen kinds on a damaged file
         raise ValueError(f"The checkpoint {path.name} in {folder} is damaged: delete it to begin again.") from error
-    differ = [f"{k} = {found.get(k)!r} there, {v!r} asked for" for k, v in parameters.items() if found.get(k) != v]
+    # What a checkpoint of an older version does not name was as it is by default.
+    there = {field.name: field.default for field in fields(TrainingConfig)} | {"constraint": "Eq. 3"} | found
+    differ = [f"{k} = {there.get(k)!r} there, {v!r} asked for" for k, v in parameters.items() if there.get(k) != v]
     if differ:
         raise ValueError(
             f"The checkpoint in {folder} is of other parameters ({'; '.join(differ)}): give the run another folder, or "

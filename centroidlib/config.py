@@ -18,7 +18,7 @@ class TrainingConfig:
     batch_size: int = 128
     lambda_: float = 0.1  # λ of Eq. 4; 0 is plain DCGAN
     warmup: int = 0  # steps over which λ rises from 0; the paper has none
-    adapt: float = 0.0  # share of λ that it moves by in a step, towards the loss of real images; 0 for a fixed λ, as in the paper
+    adapt: float = 0.0  # share of the first λ that it moves by at most in a step, towards what real images pay; 0 for a fixed λ
     space: str = "phi"  # whose features the constraint is on: phi, or discriminator: its own, around a moving centroid
     unit: str = "raw"  # of the distances in Eq. 3: raw or d_ref
     centroid_samples: int = 0  # M of Eq. 3, images of the batch it is taken over; 0 for the whole batch

@@ -91,6 +91,10 @@ class VGG16Features(nn.Module):
         """Stay in eval mode, whatever the owner does: Φ is frozen."""
         return self
 
+    def average(self, features: Tensor) -> Tensor:
+        """Flattened features (B, channels · positions) averaged over positions, (B, channels): the same Φ's with `pool`."""
+        return pool_positions(features, self.channels)
+
     def extra_repr(self) -> str:  # noqa: D102
         return f"layer={self.layer}, pool={self.pool}, resize={self.resize}"
 

@@ -38,7 +38,7 @@ class ResNetDiscriminator(nn.Module):
     def __init__(self, width: int = 64) -> None:
         super().__init__()
         widths = [3, width, 2 * width, 4 * width, 8 * width]
-        self.blocks = nn.Sequential(*(_Down(narrow, wide) for narrow, wide in pairwise(widths)))
+        self.blocks = nn.Sequential(*(_Down(narrow, wide, i == 0) for i, (narrow, wide) in enumerate(pairwise(widths))))
         self.last = spectral_norm(nn.Linear(widths[-1], 1))
         self.dimensions = widths[-1]
 
@@ -70,10 +70,10 @@ class _Up(nn.Module):
 class _Down(nn.Module):
     """ReLU and a convolution, twice, then half the side; beside them a 1×1 convolution. The first block sees images: no ReLU."""
 
-    def __init__(self, before: int, after: int) -> None:
+    def __init__(self, before: int, after: int, sees_images: bool) -> None:
         super().__init__()
-        self.sees_images = before == 3
-        middle = after if self.sees_images else before
+        self.sees_images = sees_images
+        middle = after if sees_images else before
         self.convolutions = nn.ModuleList(
             [spectral_norm(nn.Conv2d(before, middle, 3, padding=1)), spectral_norm(nn.Conv2d(middle, after, 3, padding=1))]
         )
@@ -86,7 +86,7 @@ class _Down(nn.Module):
 
 
 def initialise_resnet(network: nn.Module, rng: torch.Generator) -> None:
-    """Draw the weights, uniform after Glorot and Bengio with gain √2 before a ReLU; biases are 0, spectral norms settled."""
+    """Draw the weights, uniform after Glorot and Bengio (gain √2, but 1 beside); biases are 0, spectral norms settled."""
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             gain = 2**0.5 if "convolutions" in name or "last" in name else 1.0

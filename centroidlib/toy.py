@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from centroidlib._files import track, watched
 from centroidlib.adversarial import adversarial_loss, discriminator_loss
-from centroidlib.plots import REAL, arm_colour
+from centroidlib.plots import REAL, arm_colour, put_caption
 from centroidlib.streams import random_stream
 
 # Five clusters around the middle, where none is, and two far out: of a whole, what is rare lies far from the centre.
@@ -61,6 +61,7 @@ def train_toy(
     order, latents = random_stream(seed, "data"), random_stream(seed, "latents")
     fixed = torch.randn(1000, LATENT, generator=random_stream(seed, "samples"))
     kept = {0: generator(fixed).detach()}
+    moments = {round(steps * shot / shots) for shot in range(1, shots + 1)}
     for step in track(range(1, steps + 1), "toy GAN"):
         x = real[torch.randint(len(real), (BATCH,), generator=order)]
         fake = generator(torch.randn(BATCH, LATENT, generator=latents))
@@ -70,7 +71,7 @@ def train_toy(
         if constraint is not None:
             loss = loss + lambda_ * constraint(fake)
         _step(optimisers[0], loss)
-        if step % max(1, steps // shots) == 0 or step == steps:
+        if step in moments:
             kept[step] = generator(fixed).detach()
             if show is not None:
                 show(kept)
@@ -122,6 +123,9 @@ def figure_ball(real: Tensor, centre: Tensor, reference: float) -> Figure:
     )
     _draw(axes, real[:1000], REAL, centre, reference)
     axes.set_title("White costs nothing")
+    put_caption(
+        figure, f"{len(real):,} real points, of which 1,000 are drawn; the cross is their mean, the circle has radius d_ref"
+    )
     return figure
 
 
@@ -137,6 +141,10 @@ def figure_toy(runs: Mapping[str, Mapping[int, Tensor]], real: Tensor, centre: T
             if step in kept:
                 _draw(axes, kept[step], arm_colour(arm), centre, reference)
             axes.set_title(f"{arm}, step {step:,}" if axes is row[0] else f"{step:,}", fontsize="small")
+    put_caption(
+        figure,
+        "1,000 generated points in colour, 300 real ones in grey; cross and circle: the real points' mean and d_ref",
+    )
     return figure
 
 

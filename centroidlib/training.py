@@ -82,6 +82,12 @@ def train(
     """
     if images.dtype != torch.uint8 or images.shape[1:] != (3, 64, 64):
         raise ValueError(f"Training takes uint8 images (N, 3, 64, 64), not {images.dtype} {tuple(images.shape)}.")
+    given = config.centroid_samples or config.batch_size
+    if constraint is not None and constraint.batch_size not in (0, given):
+        raise ValueError(
+            f"{constraint.name} is made for batches of {constraint.batch_size} images, and training gives it {given}: its floor "
+            "would be another. Make it with that batch_size."
+        )
     if min(history_every, samples_every) < 1 or generators_every < 0:
         raise ValueError(
             "history_every and samples_every are steps, at least 1, and generators_every at least 0, not "
@@ -92,7 +98,7 @@ def train(
         asked = {k: v for k, v in asdict(config).items() if k != "steps" and v != "auto"} | {"images": images_digest(images)}
         if config.lambda_ > 0 and stats is not None:
             asked |= {"phi": stats.fingerprint, "reference_distance": stats.reference_distance}
-            asked |= {"constraint": constraint.name, "floor": constraint.floor} if constraint else {}
+            asked |= {"constraint": constraint.name if constraint else "Eq. 3"}
         state, history, found = _continued(folder / "checkpoint.pt", config, device, asked, begin_again)
         _check_kept(folder, state.step, generators_every)
         here = {"precision": choose_precision(config.precision, device), "threads": torch.get_num_threads()}

@@ -10,6 +10,7 @@ from torch import nn
 
 from centroidlib import TrainingConfig, VGG16Features, centroid_distances, compute_centroid, draw_faces
 from centroidlib.algorithm import start
+from centroidlib.batch.state import look_again
 from centroidlib.streams import draw_latents, random_stream
 
 TINY = TrainingConfig(steps=6, batch_size=4, lambda_=10.0, unit="d_ref", latent=8, width=2, precision="float32")
@@ -19,6 +20,13 @@ REAL_WEIGHTS = Path(__file__).parents[2] / "shared" / "torch_home"
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _forgetful():
+    """What a test made believe of the library's code is forgotten after it."""
+    yield
+    look_again()
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from centroidlib import (
     to_float,
 )
 from centroidlib.adversarial import GAMES, gradient_penalty
-from centroidlib.algorithm import constraint_gradient, start, train_step
+from centroidlib.algorithm import _constrained, constraint_gradient, start, train_step
 from centroidlib.benchmark import literal_phi, literal_start, literal_step
 from centroidlib.centroid import compute_centroid
 from centroidlib.constraints import CONSTRAINTS, constraint_of, equation_3
@@ -230,7 +230,7 @@ def test_the_centroid_gradient_is_that_of_autograd(toy_phi, toy_stats, chunk, un
 @pytest.mark.parametrize("name", CONSTRAINTS)
 def test_a_constraint_takes_the_place_of_equation_3(faces, toy_phi, toy_stats, name):
     """A whole step, against a generator that is given Eq. 4 as one sum."""
-    constraint = constraint_of(name, features_of(faces, toy_phi, "toy").double(), "diagonal")
+    constraint = constraint_of(name, features_of(faces, toy_phi, "toy").double(), "diagonal", 4)
     ours, theirs = doubled(start(TINY)), doubled(start(TINY))
     double_phi = copy.deepcopy(toy_phi).double()
     real, latents = draw_batch(faces, 0, 4, 0, False, CPU).double(), latents_of(0).double()
@@ -281,6 +281,8 @@ def test_the_constraint_may_be_on_the_discriminators_own_features(faces, toy_phi
     config = dataclasses.replace(TINY, space="discriminator", architecture=architecture)
     ours, theirs = doubled(start(config)), doubled(start(config))
     ours.moving.double()
+    for state in (ours, theirs):
+        [*state.generator.parameters()][-1].data.add_(3)  # far outside
     real, latents = draw_batch(faces, 0, 4, 0, False, CPU).double(), latents_of(0).double()
     seen = train_step(ours, config, real, latents, copy.deepcopy(toy_phi).double(), toy_stats)
     assert 0 <= seen["outside"] <= 1
@@ -293,7 +295,8 @@ def test_the_constraint_may_be_on_the_discriminators_own_features(faces, toy_phi
     adversarial = adversarial_loss(theirs.discriminator(fake))
     shown = theirs.discriminator.features(real).detach()
     distances = (shown - shown.mean(0)).norm(dim=1)
-    away = (theirs.discriminator.features(fake) - shown.mean(0)).norm(dim=1)
+    beside = theirs.discriminator.features(torch.cat([real, fake]))[4:]
+    away = (beside - shown.mean(0)).norm(dim=1)
     term = torch.relu(away / distances.mean() - 1).mean()
     assert float(seen["loss_centroid"]) == pytest.approx(term.item(), rel=1e-9)
     assert term.item() > 0
@@ -310,7 +313,7 @@ def test_lambda_grows_while_generated_images_pay_more_than_real_ones_and_shrinks
         state = start(config)
         for step, lambda_ in enumerate(wanted):
             real = draw_batch(faces, step, 4, 0, False, CPU)
-            constraint = dataclasses.replace(equation_3(toy_stats, "d_ref"), floor=floor)
+            constraint = dataclasses.replace(equation_3(toy_stats, "d_ref"), floor=floor, scatter=floor)
             seen = train_step(state, config, real, latents_of(step), toy_phi, toy_stats, constraint)
             assert float(seen["lambda"]) == pytest.approx(lambda_, abs=1e-4)
 
@@ -332,11 +335,46 @@ def test_lambda_warms_up_and_is_the_paper_s_from_then_on(faces, toy_phi, toy_sta
     assert seen == [2.5, 5, 7.5, 10, 10, 10]
 
 
-def test_a_lambda_without_a_floor_to_adapt_to_is_refused(faces, toy_phi, toy_stats):
-    config = dataclasses.replace(TINY, adapt=0.1)
-    constraint = dataclasses.replace(equation_3(toy_stats), floor=0.0)
-    with pytest.raises(ValueError, match=r"Real images pay nothing under Eq\. 3, raw: there is no floor that λ could adapt to"):
-        train_step(start(config), config, to_float(faces[:4]), latents_of(0), toy_phi, toy_stats, constraint)
+def test_a_lambda_does_not_adapt_while_it_warms_up(faces, toy_phi, toy_stats):
+    config = dataclasses.replace(TINY, warmup=3, adapt=0.25)
+    state = start(config)
+    constraint = dataclasses.replace(equation_3(toy_stats, "d_ref"), floor=-1.0)  # whatever is generated pays more
+    for step, lambda_ in enumerate((10, 10, 10, 12.5, 15)):
+        train_step(state, config, draw_batch(faces, step, 4, 0, False, CPU), latents_of(step), toy_phi, toy_stats, constraint)
+        assert float(state.multiplier[0]) == pytest.approx(lambda_)
+
+
+def test_a_constraint_on_phi_does_not_go_with_the_discriminators_features(faces, toy_phi, toy_stats):
+    config = dataclasses.replace(TINY, space="discriminator")
+    with pytest.raises(ValueError, match=r"Eq\. 3, raw is on Φ's features, and space = 'discriminator' asks for its own: choose"):
+        train_step(start(config), config, to_float(faces[:4]), latents_of(0), toy_phi, toy_stats, equation_3(toy_stats))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_in_the_discriminators_features_noise_pays_more_than_real_images(faces, architecture):
+    """Though its batch norm alone would bring it to where they are."""
+    state = start(dataclasses.replace(TINY, space="discriminator", architecture=architecture, width=8))
+    real = to_float(faces[:16])
+    config = dataclasses.replace(TINY, space="discriminator", precision="float32")
+    space, constraint = _constrained(state, config, real, None, None, None)
+    noise = torch.rand(real.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert constraint(space(noise)) > 2 * constraint(space(to_float(faces[6:22])))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("game", GAMES)
+def test_all_of_it_is_finite_in_bfloat16(faces, toy_phi, toy_stats, game, architecture):
+    config = dataclasses.replace(TINY, game=game, architecture=architecture, r1=0.3, r2=0.2, precision="bfloat16")
+    for space in ("phi", "discriminator"):
+        state = start(dataclasses.replace(config, space=space))
+        seen = train_step(state, dataclasses.replace(config, space=space), to_float(faces[:4]), latents_of(0), toy_phi, toy_stats)
+        assert all(torch.isfinite(value) for value in seen.values())
+
+
+def test_in_the_relativistic_game_pairs_are_told_right(faces):
+    config = dataclasses.replace(TINY, game="relativistic", lambda_=0.0)
+    seen = train_step(start(config), config, to_float(faces[:4]), latents_of(0))
+    assert seen["accuracy_real"] == seen["accuracy_fake"]
 
 
 def test_a_generator_that_fools_d_altogether_is_no_failure(faces, toy_phi, toy_stats):

@@ -79,7 +79,7 @@ def test_published_weights_are_taken_from_the_cache_with_their_own_normalisation
     path = torch_home / "hub" / "checkpoints" / weights.url.rsplit("/", 1)[-1]
     torch.save(network.state_dict(), path)
     found = TorchvisionFeatures("resnet18", "layer1", "IMAGENET1K_V1")
-    assert found.name == "resnet18_layer1"
+    assert found.name == TorchvisionFeatures("resnet18", "layer1").name == "resnet18_imagenet1k_v1_layer1"
     torch.testing.assert_close(
         found(to_float(faces[:2])), TorchvisionFeatures("resnet18", "layer1", "random", seed=5)(to_float(faces[:2]))
     )

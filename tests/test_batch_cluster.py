@@ -237,7 +237,7 @@ def test_a_kernel_that_was_left_behind_is_waited_for(project):
         "files = [pathlib.Path('/proc', pid, 'cmdline') for pid in pids]\n"
         "beside = [str(file) for file in files if file.exists() and file.read_bytes()]  # a zombie's is empty\n"
         "before.open('a').write(f'{os.getpid()} ')\n"
-        "if not pids:\n    ctypes.PyDLL(None).sleep(12)",
+        "if not pids:\n    ctypes.PyDLL(None).sleep(25)",
         "(run.folder / 'beside.txt').write_text(str(beside))\nrun.finish('beside.txt')",
     )
     file = only_first(project, *cells)

@@ -415,10 +415,32 @@ def test_a_checkpoint_of_other_images_or_another_centroid_is_refused(faces, toy_
 def test_a_checkpoint_of_another_constraint_is_refused(faces, toy_phi, toy_stats, tmp_path):
     real = cl.features_of(faces, toy_phi, "toy")
     constraint, other = (constraint_of("sliced", real, whiten, 4) for whiten in ("full", "none"))
-    history = cl.train(faces, TINY, tmp_path, toy_phi, toy_stats, constraint)
+    history = cl.train(faces, TINY, tmp_path / "one", toy_phi, toy_stats, constraint)
     np.testing.assert_allclose(history["hinge_over_floor"] * constraint.floor, history["loss_centroid"], rtol=1e-6)
-    with pytest.raises(ValueError, match=r"constraint = 'sliced, whitening full' there, 'sliced, whitening none' asked for; "):
-        cl.train(faces, TINY, tmp_path, toy_phi, toy_stats, other)
+    with pytest.raises(ValueError, match=r"constraint = 'sliced, whitening full' there, 'sliced, whitening none' asked for"):
+        cl.train(faces, TINY, tmp_path / "one", toy_phi, toy_stats, other)
+    with pytest.raises(ValueError, match=r"constraint = 'sliced, whitening full' there, 'Eq\. 3' asked for"):
+        cl.train(faces, TINY, tmp_path / "one", toy_phi, toy_stats)
+    cl.train(faces, TINY, tmp_path / "two", toy_phi, toy_stats)
+    with pytest.raises(ValueError, match=r"constraint = 'Eq\. 3' there, 'sliced, whitening full' asked for"):
+        cl.train(faces, TINY, tmp_path / "two", toy_phi, toy_stats, constraint)
+
+
+def test_a_constraint_for_batches_of_another_size_is_refused(faces, toy_phi, toy_stats, tmp_path):
+    constraint = constraint_of("sliced", cl.features_of(faces, toy_phi, "toy"), "full", 8)
+    with pytest.raises(ValueError, match="is made for batches of 8 images, and training gives it 4: its floor would be another"):
+        cl.train(faces, TINY, tmp_path, toy_phi, toy_stats, constraint)
+
+
+def test_a_checkpoint_of_an_older_version_goes_on(faces, toy_phi, toy_stats, tmp_path):
+    """It names fewer parameters: those that there were."""
+    cl.train(faces, dataclasses.replace(TINY, steps=4), tmp_path, toy_phi, toy_stats)
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    for name in ("constraint", "game", "architecture", "r1", "warmup"):
+        del saved["parameters"][name]
+    torch.save(saved, tmp_path / "checkpoint.pt")
+    history = cl.train(faces, dataclasses.replace(TINY, steps=6), tmp_path, toy_phi, toy_stats)
+    assert history["step"].iloc[-1] == 6
 
 
 @pytest.mark.parametrize("content", ["cut", "text", "empty", "other"])
