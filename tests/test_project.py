@@ -67,7 +67,8 @@ def test_continuous_integration_runs_the_tests():
 
 def test_the_readmes_training_loop_runs(tmp_path, monkeypatch):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"^<!-- this block is run by the tests -->\n```python\n(.*?)^```$", readme, re.M | re.S)
+    block, *more = re.findall(r"^<!-- this block is run by the tests -->\n```python\n(.*?)^```$", readme, re.M | re.S)
+    assert len(more) == 1
     monkeypatch.chdir(tmp_path)
     assert "count=500" in block
     names: dict = {}
@@ -75,6 +76,8 @@ def test_the_readmes_training_loop_runs(tmp_path, monkeypatch):
     assert math.isfinite(names["loss"].item())
     assert (tmp_path / "centroid.safetensors").is_file()
     assert names["stats"].centroid.shape == (65_536,)
+    exec(more[0], names)
+    assert math.isfinite(names["loss"].item())
 
 
 def test_the_readmes_links_lead_somewhere():
