@@ -96,7 +96,7 @@ def test_published_weights_are_taken_from_the_cache_with_their_own_normalisation
 
 def test_weights_that_are_nowhere_are_named(torch_home):
     with pytest.raises(
-        FileNotFoundError, match=r"weights of resnet18 DEFAULT are not on this machine .* choose weights = 'random'"
+        FileNotFoundError, match=r"weights of resnet18 IMAGENET1K_V1 are not on this machine .* choose weights = 'random'"
     ):
         TorchvisionFeatures("resnet18", "layer1")
 
