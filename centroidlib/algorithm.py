@@ -131,6 +131,8 @@ def train_step(
         raise ValueError(
             f"{constraint.name} is on Φ's features, and space = 'discriminator' asks for its own: choose one of them."
         )
+    if constraint is None and stats is not None:
+        constraint = equation_3(stats, config.unit)
     precision = choose_precision(config.precision, latents.device)
     rng = random_stream(config.seed, "noise", state.step)
     with computing_in(precision, latents.device):
@@ -167,7 +169,7 @@ def train_step(
     seen["loss_adversarial"] = loss_adversarial
     chosen = fake[: config.centroid_samples or len(fake)]
     if config.lambda_ > 0:
-        space, constraint = _constrained(state, config, real, phi, stats, constraint)
+        space, constraint = _constrained(state, real, phi, constraint, precision)
         chunk = len(chosen) if state.moving is not None else None  # with D's batch norm a chunk would have other features
         pull, value, features = constraint_gradient(chosen, space, constraint, precision, chunk)
         moving = config.lambda_ if state.multiplier is None else state.multiplier[0].clone()
@@ -179,12 +181,12 @@ def train_step(
         seen["loss_centroid"] = value
         if state.multiplier is not None and state.step >= config.warmup:
             _adapt(state.multiplier[0], (value - constraint.floor) / constraint.scatter, config)
-    if phi is not None and stats is not None:
+    if phi is not None and stats is not None and constraint is not None:
         if config.lambda_ == 0 or state.moving is not None:
             with torch.no_grad(), computing_in(precision, fake.device):
                 features = phi(chosen)
         if config.lambda_ == 0:
-            seen["loss_centroid"] = (constraint or equation_3(stats, config.unit))(features)
+            seen["loss_centroid"] = constraint(features)
         seen["outside"] = (centroid_distances(features, stats) > stats.reference_distance).float().mean()
     fake.backward(gradient)
     seen["gradient_g"] = _gradient_norm(state.generator)
@@ -193,24 +195,18 @@ def train_step(
     state.step += 1
     if state.averaged is not None:
         _average(state.averaged, state.generator, min(config.ema, (1 + state.step) / (10 + state.step)))
-    least = fake_logits if config.game == "relativistic" else torch.zeros_like(real_logits)
-    most = real_logits if config.game == "relativistic" else torch.zeros_like(fake_logits)
+    least, most = (fake_logits, real_logits) if config.game == "relativistic" else (0.0, 0.0)
     for name, logits, right in (("real", real_logits, real_logits > least), ("fake", fake_logits, fake_logits < most)):
         seen |= {f"d_{name}": logits.sigmoid().mean(), f"accuracy_{name}": right.float().mean()}
     return {name: value.detach() for name, value in seen.items()}
 
 
 def _constrained(
-    state: TrainingState,
-    config: TrainingConfig,
-    real: Tensor,
-    phi: nn.Module | None,
-    stats: CentroidStats | None,
-    constraint: Constraint | None,
+    state: TrainingState, real: Tensor, phi: nn.Module | None, constraint: Constraint | None, precision: str
 ) -> tuple[Callable[[Tensor], Tensor], Constraint]:
     """Whose features are constrained, and how; D's own move on with the real batch."""
     if state.moving is not None:
-        with torch.no_grad(), computing_in(choose_precision(config.precision, real.device), real.device):
+        with torch.no_grad(), computing_in(precision, real.device):
             state.moving.update(state.discriminator.features(real))
 
         def beside_real(fake: Tensor) -> Tensor:
@@ -218,8 +214,8 @@ def _constrained(
             return state.discriminator.features(torch.cat([real[: len(fake)], fake]))[len(fake) :]
 
         return beside_real, Constraint("Eq. 3 in D's features", state.moving, state.moving.floor, state.moving.floor)
-    assert phi is not None and stats is not None  # or the step would not have begun  # noqa: PT018
-    return phi, constraint or equation_3(stats, config.unit)
+    assert phi is not None and constraint is not None  # or the step would not have begun  # noqa: PT018
+    return phi, constraint
 
 
 @torch.no_grad()

@@ -4,15 +4,14 @@ import warnings
 
 import torch
 import torchvision
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 from torchvision.models import get_model, get_model_weights, list_models  # type: ignore[attr-defined]
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-from centroidlib.features import IMAGENET, check_images, finding_weights, scale_and_shift
+from centroidlib.features import IMAGENET, FrozenNetwork, finding_weights
 
 
-class TorchvisionFeatures(nn.Module):
+class TorchvisionFeatures(FrozenNetwork):
     """A network of `torchvision.models` up to a layer, frozen: image batch in [-1, 1] → feature batch.
 
     Like `VGG16Features`, which it equals with published weights for `network="vgg16"`, `layer="features.15"`: in eval mode,
@@ -30,9 +29,6 @@ class TorchvisionFeatures(nn.Module):
         ValueError: no such network, layer or weights; weights that do not load or hold NaN.
         FileNotFoundError: the weights are neither cached nor to be downloaded.
     """
-
-    scale: Tensor
-    shift: Tensor
 
     def __init__(
         self, network: str, layer: str, weights: str = "DEFAULT", pool: bool = True, resize: int = 0, seed: int = 0
@@ -67,31 +63,19 @@ class TorchvisionFeatures(nn.Module):
                 raise ValueError(
                     f"The weights {weights} of {network} hold NaN in {name}: choose other weights, or a complete file."
                 )
-        scale, shift = scale_and_shift(mean, std)
-        self.register_buffer("scale", scale)
-        self.register_buffer("shift", shift)
-        self.requires_grad_(False)
-        self.to(memory_format=torch.channels_last)
-        super().train(False)
+        self.normalise_with(mean, std)
+        self.freeze()
 
     @property
     def name(self) -> str:
         """Short name of the feature space, as it stands in tables: `resnet50_imagenet1k_v2_layer3`, `resnet50_random_layer3`."""
         return f"{self.network}_{self.weights.lower()}_{self.layer}"
 
-    def train(self, mode: bool = True) -> "TorchvisionFeatures":
-        """Stay in eval mode, whatever the owner does: Φ is frozen."""
-        return self
-
     def extra_repr(self) -> str:  # noqa: D102
         return f"network={self.network}, layer={self.layer}, pool={self.pool}, resize={self.resize}"
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102
-        check_images(images, "Φ")
-        if self.resize:
-            images = functional.interpolate(images, (self.resize, self.resize), mode="bilinear", antialias=True)
-        x = (images * self.scale + self.shift).contiguous(memory_format=torch.channels_last)
-        features = self.layers(x)["features"].float()
+        features = self.layers(self.prepared(images, self.resize))["features"].float()
         if self.pool and features.ndim == 3:  # (B, positions, d), of a transformer
             return features.mean(1)
         if self.pool and features.ndim == 4:

@@ -20,7 +20,36 @@ _LAYERS = 38
 _UNLOADABLE = (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, pickle.UnpicklingError)
 
 
-class VGG16Features(nn.Module):
+class FrozenNetwork(nn.Module):
+    """A network that is only used: no gradient for its weights, in eval mode whatever its owner does, channels last in memory."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def freeze(self) -> None:
+        """To be called at the end of `__init__`."""
+        self.requires_grad_(False)
+        self.to(memory_format=torch.channels_last)
+        super().train(False)
+
+    def train(self, mode: bool = True) -> "FrozenNetwork":  # noqa: D102
+        return self
+
+    def normalise_with(self, mean: list[float], std: list[float]) -> None:
+        """Hold what brings images from [-1, 1] to [0, 1] and to the weights' mean and standard deviation there."""
+        mean_, std_ = torch.tensor(mean).view(1, 3, 1, 1), torch.tensor(std).view(1, 3, 1, 1)
+        self.register_buffer("scale", 0.5 / std_)
+        self.register_buffer("shift", (0.5 - mean_) / std_)
+
+    def prepared(self, images: Tensor, side: int) -> Tensor:
+        """Images (B, 3, H, W) in [-1, 1], resized to side × side pixels (0: as they are) and normalised."""
+        check_images(images, "Φ")
+        if side:
+            images = functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
+        return (images * self.scale + self.shift).contiguous(memory_format=torch.channels_last)
+
+
+class VGG16Features(FrozenNetwork):
     """torchvision's VGG-16 to a given layer, frozen: the paper's Φ.
 
     Calling it maps images (B, 3, H, W) in [-1, 1] to features (B, d), in float32 under autocast too. Its parameters
@@ -40,9 +69,6 @@ class VGG16Features(nn.Module):
         ValueError: no such layer or weights, or the weights hold NaN in the layers used.
         FileNotFoundError: the weights are neither cached nor to be downloaded.
     """
-
-    scale: Tensor
-    shift: Tensor
 
     def __init__(
         self,
@@ -69,12 +95,8 @@ class VGG16Features(nn.Module):
             _draw_weights(self.layers, torch.Generator().manual_seed(seed))
         else:
             mean, std = _load_weights(self.layers, VGG16_Weights[weights])
-        scale, shift = scale_and_shift(mean, std)
-        self.register_buffer("scale", scale)
-        self.register_buffer("shift", shift)
-        self.requires_grad_(False)
-        self.to(memory_format=torch.channels_last)
-        super().train(False)
+        self.normalise_with(mean, std)
+        self.freeze()
 
     @property
     def name(self) -> str:
@@ -87,24 +109,15 @@ class VGG16Features(nn.Module):
         """Channels of the last layer's maps, d of the pooled features (layers 1 to 31)."""
         return [module.out_channels for module in self.layers if isinstance(module, nn.Conv2d)][-1]
 
-    def train(self, mode: bool = True) -> "VGG16Features":
-        """Stay in eval mode, whatever the owner does: Φ is frozen."""
-        return self
-
     def average(self, features: Tensor) -> Tensor:
         """Flattened features (B, channels · positions) averaged over positions, (B, channels): the same Φ's with `pool`."""
-        return pool_positions(features, self.channels)
+        return features.unflatten(1, (self.channels, -1)).mean(2)
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"layer={self.layer}, pool={self.pool}, resize={self.resize}"
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102
-        check_images(images, "Φ")
-        if self.resize:
-            images = functional.interpolate(images, (224, 224), mode="bilinear", antialias=True)
-        x = images * self.scale + self.shift
-        x = x.contiguous(memory_format=torch.channels_last)
-        x = self.layers(x).float()
+        x = self.layers(self.prepared(images, 224 if self.resize else 0)).float()
         if self.pool and x.ndim == 4:
             return x.mean(dim=(2, 3))
         return x.flatten(1)
@@ -119,12 +132,6 @@ def check_images(images: Tensor, who: str) -> None:
         )
 
 
-def scale_and_shift(mean: list[float], std: list[float]) -> tuple[Tensor, Tensor]:
-    """What brings images from [-1, 1] to [0, 1] and to the weights' mean and standard deviation there, (1, 3, 1, 1) each."""
-    mean_, std_ = torch.tensor(mean).view(1, 3, 1, 1), torch.tensor(std).view(1, 3, 1, 1)
-    return 0.5 / std_, (0.5 - mean_) / std_
-
-
 def to_float(images: Tensor) -> Tensor:
     """uint8 images in 0 to 255 to float32 in [-1, 1], channels last in memory."""
     return images.float().div(127.5).sub(1.0).contiguous(memory_format=torch.channels_last)
@@ -133,11 +140,6 @@ def to_float(images: Tensor) -> Tensor:
 def to_uint8(images: Tensor) -> Tensor:
     """Float images in [-1, 1] to uint8, rounded as an image file would hold them."""
     return images.detach().float().add(1.0).mul(127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def pool_positions(features: Tensor, channels: int) -> Tensor:
-    """Φ's flattened features (B, C·H·W) averaged over positions, (B, C): those of the same Φ with `pool`."""
-    return features.unflatten(1, (channels, -1)).mean(2)
 
 
 def fingerprint(phi: nn.Module) -> str:

@@ -2,7 +2,8 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from centroidlib.balls import distances_in, excess
 
 DECAY = 0.99  # of the averages; the first batches count equally
 
@@ -28,10 +29,9 @@ class MovingBall(nn.Module):
         self.seen += 1
         share = torch.clamp(1 / self.seen, min=1 - DECAY)
         self.centre.lerp_(real.mean(0), share)
-        distances = torch.linalg.vector_norm(real - self.centre, dim=1)
+        distances = distances_in(self.centre, 1.0, real)
         self.reference.lerp_(distances.mean(), share)
-        self.floor.lerp_(functional.relu(distances / self.reference - 1).mean(), share)
+        self.floor.lerp_(excess(distances / self.reference).mean(), share)
 
     def forward(self, features: Tensor) -> Tensor:  # noqa: D102
-        distances = torch.linalg.vector_norm(features.to(self.centre.dtype) - self.centre, dim=1)
-        return functional.relu(distances / self.reference - 1).mean()
+        return excess(distances_in(self.centre, self.reference, features.to(self.centre.dtype))).mean()

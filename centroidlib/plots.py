@@ -148,17 +148,17 @@ def live_view(arm: str) -> Callable[[pd.DataFrame, Path], None] | None:
     if not watched():
         return None
     handles: list[DisplayHandle] = []
+    return lambda history, grid: show_again(handles, figure_training(history, arm), Picture(filename=grid))
 
-    def show(history: pd.DataFrame, grid: Path) -> None:
-        figure = figure_training(history, arm)
-        plt.close(figure)
-        for place, picture in enumerate((figure, Picture(filename=grid))):
-            if place < len(handles):
-                handles[place].update(picture)
-            else:
-                handles.append(display(picture, display_id=True))
 
-    return show
+def show_again(handles: list[DisplayHandle], figure: Figure, *pictures: Picture) -> None:
+    """A figure, and pictures below it, in the places where the handles' stood; an empty list is filled with new ones."""
+    plt.close(figure)
+    for place, shown in enumerate((figure, *pictures)):
+        if place < len(handles):
+            handles[place].update(shown)
+        else:
+            handles.append(display(shown, display_id=True))
 
 
 def polar_embedding(features: Tensor, centroid: Tensor, reference_distance: float, axes_from: int) -> tuple[Tensor, Tensor]:

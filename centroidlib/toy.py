@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 import torch
-from IPython.display import DisplayHandle, display
+from IPython.display import DisplayHandle
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from centroidlib._files import track, watched
 from centroidlib.adversarial import adversarial_loss, discriminator_loss
-from centroidlib.plots import REAL, arm_colour, put_caption
+from centroidlib.plots import REAL, arm_colour, put_caption, show_again
 from centroidlib.streams import random_stream
 
 # Five clusters around the middle, where none is, and two far out: of a whole, what is rare lies far from the centre.
@@ -99,16 +99,7 @@ def live_view(arm: str, real: Tensor, centre: Tensor, reference: float) -> Calla
     if not watched():
         return None
     handles: list[DisplayHandle] = []
-
-    def show(kept: Mapping[int, Tensor]) -> None:
-        figure = figure_toy({arm: kept}, real, centre, reference)
-        plt.close(figure)
-        if handles:
-            handles[0].update(figure)
-        else:
-            handles.append(display(figure, display_id=True))
-
-    return show
+    return lambda kept: show_again(handles, figure_toy({arm: kept}, real, centre, reference))
 
 
 def figure_ball(real: Tensor, centre: Tensor, reference: float) -> Figure:

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from centroidlib import VGG16Features, calibration_pictures, compute_centroid, draw_faces, features_of, to_float
-from centroidlib.constraints import CLUSTERS, CONSTRAINTS, DIRECTIONS, WHITENINGS, constraint_of, equation_3
+from centroidlib.balls import CLUSTERS
+from centroidlib.constraints import CONSTRAINTS, WHITENINGS, constraint_of, equation_3
+from centroidlib.distributions import DIRECTIONS
 from centroidlib.moving import DECAY, MovingBall
 from centroidlib.streams import random_stream
 

@@ -10,7 +10,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from centroidlib._files import track
 from centroidlib.centroid import exact_distances
-from centroidlib.features import VGG16Features, in_batches, pool_positions
+from centroidlib.features import VGG16Features, in_batches
 from centroidlib.metrics import effective_rank, mean_of
 from centroidlib.streams import random_stream
 
@@ -77,7 +77,7 @@ def calibrate(
         balls = {}
         whole = _features(reference, network)
         for space, pooled in ways.items():
-            own = pool_positions(whole, network.channels) if pooled else whole
+            own = network.average(whole) if pooled else whole
             centre = mean_of(own)
             distances = exact_distances(own, centre)
             d_ref = float(distances.mean())
@@ -95,7 +95,7 @@ def calibrate(
         for name, made in pictures.items():
             features = _features(made, network)
             for space, (pooled, centre, d_ref) in balls.items():
-                seen = pool_positions(features, network.channels) if pooled else features
+                seen = network.average(features) if pooled else features
                 away = (exact_distances(seen, centre) / d_ref).numpy()
                 lies.append(
                     {

@@ -14,11 +14,11 @@ from torchvision.models.inception import BasicConv2d
 
 from centroidlib.features import (
     IMAGENET,
+    FrozenNetwork,
     VGG16Features,
     check_images,
     device_of,
     finding_weights,
-    scale_and_shift,
 )
 from centroidlib.metrics import named
 
@@ -28,8 +28,8 @@ DINOV2_URL = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_
 LPIPS_FILES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth", "squeeze": "squeezenet1_1-b8a52dc0.pth"}
 
 
-class _Published(nn.Module):
-    """A published network that measures: frozen, in eval mode whatever its owner does, channels last in memory."""
+class _Published(FrozenNetwork):
+    """A published network that measures, a few images at a time."""
 
     network: nn.Module
 
@@ -44,11 +44,8 @@ class _Published(nn.Module):
             if not torch.isfinite(weight).all():
                 layer = name.split(".")[0]
                 raise ValueError(f"The weights of {what} ({filename} in the torch cache) hold NaN in {layer}: {instead}.")
-        self.network = network.requires_grad_(False).to(memory_format=torch.channels_last)
-        super().train(False)
-
-    def train(self, mode: bool = True) -> "_Published":
-        return self
+        self.network = network
+        self.freeze()
 
     def prepare(self, images: Tensor) -> Tensor:
         """Images in [-1, 1], in the size and scale that the network was trained on."""
@@ -128,9 +125,6 @@ class Dinov2Features(_Published):
         FileNotFoundError: the weights (1.2 GB) are neither cached nor to be downloaded.
     """
 
-    scale: Tensor
-    shift: Tensor
-
     def __init__(self, precision: str = "float32") -> None:
         super().__init__(precision)
         try:
@@ -148,9 +142,7 @@ class Dinov2Features(_Published):
             network = timm.create_model("vit_large_patch14_dinov2", img_size=224, num_classes=0)
             network.load_state_dict(state, assign=True)
         self._hold(network, what, filename, "delete the file and fetch it again, or set dinov2 = False")
-        scale, shift = scale_and_shift(*IMAGENET)
-        self.register_buffer("scale", scale)
-        self.register_buffer("shift", shift)
+        self.normalise_with(*IMAGENET)
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"precision={self.precision}"
@@ -177,7 +169,7 @@ class Space:
         name: of its Fréchet distance: `fid`, `fid_768`, `fd_vgg16_random`.
         network: images (B, 3, H, W) in [-1, 1] → features (B, d).
         seen_by_loss: whether the loss trains in it.
-        pooled_from_phi: its features are `pool_positions` of the loss's Φ.
+        pooled_from_phi: its features are those of the loss's Φ, averaged over positions.
     """
 
     name: str
