@@ -355,8 +355,7 @@ def test_in_the_discriminators_features_noise_pays_more_than_real_images(faces, 
     """Though its batch norm alone would bring it to where they are."""
     state = start(dataclasses.replace(TINY, space="discriminator", architecture=architecture, width=8))
     real = to_float(faces[:16])
-    config = dataclasses.replace(TINY, space="discriminator", precision="float32")
-    space, constraint = _constrained(state, config, real, None, None, None)
+    space, constraint = _constrained(state, real, None, None, "float32")
     noise = torch.rand(real.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     assert constraint(space(noise)) > 2 * constraint(space(to_float(faces[6:22])))
 
