@@ -57,13 +57,13 @@ def put_caption(figure: Figure, text: str) -> None:
 def figure_images(images: Tensor, title: str, columns: int = 8) -> Figure:
     """A grid of uint8 images (N, 3, H, W)."""
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(0.68 * columns, 0.68 * rows + 0.4), squeeze=False, layout="none")
+    figure, axes = plt.subplots(rows, columns, figsize=(0.68 * columns, 0.68 * rows + 0.4), squeeze=False)
+    figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
     for ax, image in zip(axes.flat, images, strict=False):
         ax.imshow(image.permute(1, 2, 0).numpy(), interpolation="lanczos")
     for ax in axes.flat:
         ax.set_axis_off()
-    figure.subplots_adjust(0, 0, 1, 1 - 0.4 / figure.get_figheight(), 0.03, 0.03)
-    figure.suptitle(title, x=0.0, y=1.0, ha="left", va="top", fontsize="medium")
+    figure.suptitle(title, x=0.0, ha="left", fontsize="medium")
     return figure
 
 

@@ -107,6 +107,18 @@ def test_an_image_grid_shows_every_image():
     assert sum(bool(ax.images) for ax in figure.axes) == 10
 
 
+def test_an_image_grid_is_the_same_when_it_is_saved_and_then_shown(tmp_path):
+    """Saving a figure without a layout engine gives it the style's."""
+    plots.use_style()
+    figure = plots.figure_images(torch.zeros(10, 3, 4, 4, dtype=torch.uint8), "ten", columns=4)
+    for name in ("saved.png", "shown.png"):
+        figure.savefig(tmp_path / name)
+    assert (tmp_path / "saved.png").read_bytes() == (tmp_path / "shown.png").read_bytes()
+    top = max(ax.get_tightbbox().y1 for ax in figure.axes)
+    (title,) = figure.texts
+    assert title.get_window_extent().y0 >= top
+
+
 def test_arms_are_drawn_for_every_run():
     history = pd.DataFrame({"step": [1, 2], "outside": [0.1, 0.2], "hinge_over_floor": [0.5, 0.6], "arm": "baseline", "seed": 0})
     both = pd.concat([history, history.assign(arm="centroid")])
