@@ -1,6 +1,7 @@
 """What the tests share: private folders for caches, one thread, small images, Φ and a centroid."""
 
 import dataclasses
+import signal
 from pathlib import Path
 from urllib.error import URLError
 
@@ -20,6 +21,12 @@ REAL_WEIGHTS = Path(__file__).parents[2] / "shared" / "torch_home"
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible():
+    """A shell that starts the tests in the background has Ctrl-C ignored, by them and by all that they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
