@@ -75,7 +75,7 @@ class TorchvisionFeatures(FrozenNetwork):
         return f"network={self.network}, layer={self.layer}, pool={self.pool}, resize={self.resize}"
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102
-        features = self.layers(self.prepared(images, self.resize))["features"].float()
+        features = self.layers(self.normalised(images, self.resize))["features"].float()
         if self.pool and features.ndim == 3:  # (B, positions, d), of a transformer
             return features.mean(1)
         if self.pool and features.ndim == 4:

@@ -22,7 +22,7 @@ from centroidlib.distributions import (
     sliced_energy,
     sliced_wasserstein,
 )
-from centroidlib.losses import centroid_loss
+from centroidlib.losses import centroid_loss, in_float32
 from centroidlib.streams import random_stream
 
 WHITENINGS = ("none", "diagonal", "full")
@@ -100,7 +100,7 @@ def constraint_of(
         raise ValueError("Features of real images are NaN or infinite: check Φ's weights and its precision.")
     if bool((real == real[0]).all()):
         raise ValueError("All real images have the same features: are they all the same picture?")
-    real = _exact(real)
+    real = in_float32(real)
     white = whitening(real, whiten)
     member, d, device = CONSTRAINTS[name](white(real)), real.shape[1], real.device
 
@@ -117,7 +117,7 @@ def constraint_of(
                 f"The features are on {features.device}, the constraint on {device}: make it of real.to('{features.device}')."
             )
         with torch.autocast(features.device.type, enabled=False):
-            return member(white(_exact(features)))
+            return member(white(in_float32(features)))
 
     rng = random_stream(0, "floor")
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
@@ -144,8 +144,3 @@ def whitening(real: Tensor, kind: str) -> Loss:
     values, vectors = torch.linalg.eigh(covariance_of(real).double())
     matrix = ((vectors / (values.clamp(min=0) + 1e-3 * values.mean()).sqrt()) @ vectors.T).to(real)
     return lambda features: (features - centre) @ matrix
-
-
-def _exact(features: Tensor) -> Tensor:
-    """In float32 or better."""
-    return features.to(torch.promote_types(features.dtype, torch.float32))

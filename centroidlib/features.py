@@ -41,7 +41,7 @@ class FrozenNetwork(nn.Module):
         self.register_buffer("scale", 0.5 / std_)
         self.register_buffer("shift", (0.5 - mean_) / std_)
 
-    def prepared(self, images: Tensor, side: int) -> Tensor:
+    def normalised(self, images: Tensor, side: int) -> Tensor:
         """Images (B, 3, H, W) in [-1, 1], resized to side × side pixels (0: as they are) and normalised."""
         check_images(images, "Φ")
         if side:
@@ -117,7 +117,7 @@ class VGG16Features(FrozenNetwork):
         return f"layer={self.layer}, pool={self.pool}, resize={self.resize}"
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102
-        x = self.layers(self.prepared(images, 224 if self.resize else 0)).float()
+        x = self.layers(self.normalised(images, 224 if self.resize else 0)).float()
         if self.pool and x.ndim == 4:
             return x.mean(dim=(2, 3))
         return x.flatten(1)

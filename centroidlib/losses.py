@@ -22,8 +22,13 @@ def centroid_distances(features: Tensor, stats: CentroidStats) -> Tensor:
             "Φ must be the one the centroid was computed with, on images of the same size."
         )
     with torch.autocast(features.device.type, enabled=False):
-        offsets = features.to(torch.promote_types(features.dtype, torch.float32)) - stats.centroid.to(features.device)
+        offsets = in_float32(features) - stats.centroid.to(features.device)
         return torch.linalg.vector_norm(offsets, dim=1)
+
+
+def in_float32(features: Tensor) -> Tensor:
+    """In float32 or better: sums over thousands of dimensions need it."""
+    return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
 def hinge(distances: Tensor, stats: CentroidStats, unit: str = "raw") -> Tensor:
