@@ -115,7 +115,10 @@ def figure_distances(distances: Mapping[str, Tensor], reference_distance: float,
 
 
 def figure_training(history: pd.DataFrame, arm: str, window: int = 10) -> Figure:
-    """Losses, the share outside d_ref, the hinge over the real floor and D's outputs over the steps of a run."""
+    """Losses, the share outside d_ref, the constraint beside real images' value and D's outputs over the steps of a run.
+
+    Where λ moves, it is drawn beside the constraint.
+    """
     smooth = history.set_index("step").rolling(window, min_periods=1).mean()
     figure, axes = plt.subplots(2, 2, figsize=(9, 5), sharex=True)
     colour = arm_colour(arm)
@@ -134,9 +137,20 @@ def figure_training(history: pd.DataFrame, arm: str, window: int = 10) -> Figure
     curve(axes[1, 0], "outside", "generated images")
     axes[1, 0].yaxis.set_major_formatter(PercentFormatter(1.0))
     axes[1, 0].set(ylabel="share of the batch", title="Outside d_ref", xlabel="step")
-    curve(axes[1, 1], "hinge_over_floor", "generated images")
-    axes[1, 1].axhline(1.0, color=REAL, lw=1, ls="--", label="real images")
-    axes[1, 1].set(ylabel="Eq. 3 ÷ real images' value", title="Centroid loss", xlabel="step")
+    if "above_floor" in history:
+        curve(axes[1, 1], "above_floor", "generated images")
+        axes[1, 1].axhline(0.0, color=REAL, lw=1, ls="--", label="real images")
+        axes[1, 1].set(ylabel="above real batches, in their std", yscale="asinh", title="Constraint", xlabel="step")
+    else:
+        curve(axes[1, 1], "hinge_over_floor", "generated images")
+        axes[1, 1].axhline(1.0, color=REAL, lw=1, ls="--", label="real images")
+        axes[1, 1].set(ylabel="Eq. 3 ÷ real images' value", title="Centroid loss", xlabel="step")
+    if "lambda" in history:
+        axes[1, 1].plot([], [], color=COLOURS[2], label="λ (right)")
+        beside = axes[1, 1].twinx()
+        beside.plot(history["step"], history["lambda"], color=COLOURS[2], lw=1.5)
+        beside.set(ylabel="λ", ylim=(0, None))
+        beside.spines["right"].set_visible(True)
     for ax in axes.flat:
         if ax.lines:
             ax.legend(fontsize="small")
@@ -215,7 +229,8 @@ def figure_arms(histories: pd.DataFrame, window: int = 10) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(9, 3))
     for (arm, seed), run in histories.groupby(["arm", "seed"], sort=False):
         smooth = run.set_index("step").rolling(window, min_periods=1).mean(numeric_only=True)
-        for ax, column in zip(axes, ("hinge_over_floor", "outside"), strict=True):
+        shown = [(ax, name) for ax, name in zip(axes, ("hinge_over_floor", "outside"), strict=True) if name in smooth]
+        for ax, column in shown:
             ax.plot(
                 smooth.index, smooth[column], color=arm_colour(str(arm)), label=str(arm) if seed == run["seed"].min() else None
             )

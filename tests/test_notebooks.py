@@ -22,11 +22,12 @@ from centroidlib.runs import read_record
 
 ROOT = Path(__file__).parents[1]
 TINY = {"count": 60, "steps": 4, "batch_size": 8, "width": 4, "history_every": 1, "samples_every": 2, "samples": 40, "points": 30}
-TINY |= {"held_out_count": 30}
+TINY |= {"held_out_count": 30, "factor_steps": 2}
 SHARED, RUNS = ["01_centroid", "05_compare"], ["baseline_seed0", "centroid_seed0"]
 SPACES = ("vgg16_random", "vgg16_random_relu3_3")
 PARTS = ("fd", "kid", "precision", "recall", "density", "coverage", "nearest")
 METRICS = {f"{part}_{space}" for part in PARTS for space in SPACES} | {"inside_d_ref", "centre_offset"}
+METRICS |= {"factors_recognised", "factors_kinds", "factors_divergence"}
 
 
 class Copy:

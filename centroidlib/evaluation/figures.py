@@ -68,14 +68,15 @@ def _over_n(ax: Axes, entry: Mapping[str, Any], limit: Mapping[str, Any] | None,
     ax.legend(fontsize="x-small")
 
 
-def figure_curves(curves: pd.DataFrame, metrics: Sequence[str], caption: str = "") -> Figure:
+def figure_curves(curves: pd.DataFrame, metrics: Sequence[str] = (), caption: str = "") -> Figure:
     """Learning curves of runs, a panel a metric: thin a run, thick the mean of an arm's seeds with its 95 % t interval.
 
     Args:
         curves: columns arm, seed, step, n_fake and the metrics with their `_floor`, the value of real images.
-        metrics: to draw.
+        metrics: to draw; all by default.
         caption: what was measured with what.
     """
+    metrics = metrics or [str(name).removesuffix("_floor") for name in curves if str(name).endswith("_floor")]
     columns = min(4, len(metrics))
     lines = -(-len(metrics) // columns)
     figure, axes = plt.subplots(lines, columns, figsize=(3.2 * columns, 2.7 * lines + 0.3), squeeze=False)
