@@ -123,3 +123,12 @@ def test_arms_are_drawn_for_every_run():
     history = pd.DataFrame({"step": [1, 2], "outside": [0.1, 0.2], "hinge_over_floor": [0.5, 0.6], "arm": "baseline", "seed": 0})
     both = pd.concat([history, history.assign(arm="centroid")])
     assert len(plots.figure_arms(both).axes[1].lines) == 2
+
+
+def test_a_moving_strength_and_another_constraint_have_their_own_axes(history):
+    plain = plots.figure_training(history, "a")
+    moving = plots.figure_training(history.assign(**{"lambda": 2.0}), "a")
+    assert [len(figure.axes) for figure in (plain, moving)] == [4, 5]
+    assert moving.axes[-1].get_ylabel() == "λ"
+    other = plots.figure_training(history.assign(above_floor=3.0).drop(columns="hinge_over_floor"), "a")
+    assert other.axes[3].get_ylabel() == "above real batches, in their std"

@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 
 from centroidlib.evaluation.figures import with_interval
+from centroidlib.intervals import mean_interval
 from centroidlib.metrics import named
 from centroidlib.paired import distance_to_target
 from centroidlib.plots import COLOURS, REAL, arm_colour, put_caption
@@ -103,5 +105,65 @@ def figure_ablation(
             ax.set_xlim(-1.6 * farthest, 1.6 * farthest)
     axes[0, 0].set_yticks(range(len(arms)), arms)
     axes[0, 0].invert_yaxis()
+    put_caption(figure, caption)
+    return figure
+
+
+def figure_punished(table: pd.DataFrame, caption: str = "") -> Figure:
+    """How far above real batches each constraint puts each batch of pictures: rows pictures, columns constraints.
+
+    Args:
+        table: from `constraining.punish`.
+        caption: what was measured with what.
+    """
+    wide = table.pivot(index="pictures", columns="constraint", values="above")
+    wide = wide.loc[table["pictures"].unique(), table["constraint"].unique()]
+    figure, ax = plt.subplots(figsize=(2.6 + 0.75 * wide.shape[1], 1.2 + 0.34 * wide.shape[0]))
+    colours = ax.imshow(np.arcsinh(wide / 3), cmap="RdBu_r", vmin=-6, vmax=6, aspect="auto")  # white: as real batches
+    bar = figure.colorbar(colours, ax=ax, label="above what real batches pay, in their std")
+    ticks = np.array([-300, -30, -3, 0, 3, 30, 300])
+    bar.set_ticks(np.arcsinh(ticks / 3), labels=[f"{tick:,}" for tick in ticks])
+    for (i, k), value in np.ndenumerate(wide.to_numpy()):
+        told = f"{value:,.1f}" if abs(value) < 9.95 else f"{value:,.0f}" if abs(value) < 9999 else f"{value:.0e}"
+        light = abs(np.arcsinh(value / 3)) > 3.5
+        ax.text(k, i, told, ha="center", va="center", size="x-small", color="white" if light else "black")
+    ax.set_yticks(range(len(wide)), wide.index)
+    ax.set_xticks(range(wide.shape[1]), list(wide), rotation=45, ha="right", rotation_mode="anchor")
+    ax.spines[:].set_visible(False)
+    put_caption(figure, caption)
+    return figure
+
+
+def figure_pareto(rows: pd.DataFrame, across: str, up: str, better: Mapping[str, str], caption: str = "") -> Figure:
+    """Fidelity against diversity, an arm a point: the mean over seeds with 95 % t intervals of both, small dots the seeds.
+
+    Args:
+        rows: runs.csv.
+        across: metric on the horizontal axis.
+        up: metric on the vertical axis.
+        better: `lower`, `higher` or `floor` by metric; of `floor` the distance to real images' own value is drawn.
+        caption: what was measured with what.
+    """
+    away = distance_to_target(rows, better)
+    figure, ax = plt.subplots(figsize=(9, 5))
+    for arm, mine in away.groupby("arm", sort=False):
+        colour = arm_colour(str(arm))
+        ax.plot(mine[across], mine[up], "o", color=colour, ms=3, alpha=0.5)
+        ends = {name: mean_interval(torch.tensor(mine[name].to_numpy(float))) for name in (across, up)}
+        x, y = (ends[name].value for name in (across, up))
+        for name, place in ((across, [y, y]), (up, [x, x])):
+            low, high = ends[name].low, ends[name].high
+            if low is not None and high is not None:
+                bar = ([low, high], place) if name == across else (place, [low, high])
+                ax.plot(*bar, color=colour, lw=1, alpha=0.6)
+        ax.plot(x, y, "o", color=colour, ms=9, label=f"{arm}, {len(mine)} seed{'s' if len(mine) > 1 else ''}")
+        ax.annotate(str(arm), (x, y), (6, 5), textcoords="offset points", fontsize="x-small")
+    floors = [float(rows[f"{name}_floor"].mean()) if better[name] != "floor" else 0.0 for name in (across, up)]
+    ax.plot(*floors, "*", color=REAL, ms=14, label="real images")
+    told = {
+        name: f"{name}, {'distance to real images' if way == 'floor' else way + ' is better'}" for name, way in better.items()
+    }
+    ax.set(xlabel=told[across], ylabel=told[up])
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small")
     put_caption(figure, caption)
     return figure
