@@ -38,28 +38,23 @@ def rank_arms(rows: pd.DataFrame, better: Mapping[str, str], baseline: str = "ba
             continue
         lower = [name for name in unseen if (table[name][arm] < table[name][baseline]).all()]
         mine = gaps[gaps["arm"] == arm].set_index("metric")
-        worse = [
-            name
-            for name in table
-            if name in mine.index and mine.loc[name, "judged"] and _worse(rows, mine.loc[name], table, better)
-        ]
+        judged = [name for name in table if name in mine.index and mine.loc[name, "judged"]]
+        worse = [name for name in judged if _worse(rows, mine.loc[name], table[name], better[name])]
         row = {"arm": arm, "seeds": len(change), "change": change.mean(), "best": change.min(), "worst": change.max()}
         row |= {"unseen": len(lower), "of": len(unseen), "worse": ", ".join(worse)}
         found.append(row | {"reached": bool(change.max() <= AIM and not worse)})
     return pd.DataFrame(found).sort_values("change", ignore_index=True) if found else pd.DataFrame()
 
 
-def _worse(rows: pd.DataFrame, gap: pd.Series, table: Mapping[str, pd.DataFrame], better: Mapping[str, str]) -> bool:
-    """Distinguishably over seeds, or on every seed by more than both runs' half intervals together."""
+def _worse(rows: pd.DataFrame, gap: pd.Series, table: pd.DataFrame, way: str) -> bool:
+    """Distinguishably over seeds, or on every seed by more than both runs' intervals allow."""
     name, arm, baseline = gap.name, gap["arm"], gap["baseline"]
     if gap["word"] == "worse":
         return True
-    sign = -1 if better[str(name)] == "higher" else 1
-    seeds = table[str(name)].index
-    both = rows[rows["arm"].isin([arm, baseline]) & rows["seed"].isin(seeds)]
-    half = ((both[f"{name}_high"] - both[f"{name}_low"]) / 2).astype(float).groupby(both["seed"]).apply(lambda x: np.hypot(*x))
-    difference = sign * (table[str(name)][arm] - table[str(name)][baseline])
-    return bool((difference > half.reindex(seeds)).all())
+    both = rows[rows["arm"].isin([arm, baseline])].set_index(["seed", "arm"])
+    half = ((both[f"{name}_high"] - both[f"{name}_low"]).astype(float) / 2).unstack("arm").reindex(table.index)
+    difference = (table[arm] - table[baseline]) * (-1 if way == "higher" else 1)
+    return bool((difference > np.hypot(half[arm], half[baseline])).all())
 
 
 def ranking_table(ranked: pd.DataFrame, first: str) -> str:
@@ -86,8 +81,8 @@ def which_to_use(ranked: pd.DataFrame, first: str, told: str) -> str:
         said = f"Use `{reached['arm'].iloc[0]}`: the aim ({aim}) is reached by {names}."
     elif best["worst"] < 0:
         said = (
-            f"None reaches the aim ({aim}). Nearest comes `{best['arm']}`: {best['change']:+.0%} on average, {best['worst']:+.0%} on its "
-            f"worst seed, worse in {best['worse'] or 'nothing'}."
+            f"None reaches the aim ({aim}). Nearest comes `{best['arm']}`: {best['change']:+.0%} on average, "
+            f"{best['worst']:+.0%} on its worst seed, worse in {best['worse'] or 'nothing'}."
         )
     else:
         said = f"None helps: no arm's `{first}` is below the baseline's on every seed."

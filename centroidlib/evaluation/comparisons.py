@@ -118,17 +118,18 @@ def figure_punished(table: pd.DataFrame, caption: str = "") -> Figure:
     """
     wide = table.pivot(index="pictures", columns="constraint", values="above")
     wide = wide.loc[table["pictures"].unique(), table["constraint"].unique()]
+    names = [str(name) for name in wide.columns]
     figure, ax = plt.subplots(figsize=(2.6 + 0.75 * wide.shape[1], 1.2 + 0.34 * wide.shape[0]))
     colours = ax.imshow(np.arcsinh(wide / 3), cmap="RdBu_r", vmin=-6, vmax=6, aspect="auto")  # white: as real batches
     bar = figure.colorbar(colours, ax=ax, label="above what real batches pay, in their std")
-    ticks = np.array([-300, -30, -3, 0, 3, 30, 300])
-    bar.set_ticks(np.arcsinh(ticks / 3), labels=[f"{tick:,}" for tick in ticks])
+    ticks = [-300, -30, -3, 0, 3, 30, 300]
+    bar.set_ticks([float(np.arcsinh(tick / 3)) for tick in ticks], labels=[f"{tick:,}" for tick in ticks])
     for (i, k), value in np.ndenumerate(wide.to_numpy()):
         told = f"{value:,.1f}" if abs(value) < 9.95 else f"{value:,.0f}" if abs(value) < 9999 else f"{value:.0e}"
         light = abs(np.arcsinh(value / 3)) > 3.5
         ax.text(k, i, told, ha="center", va="center", size="x-small", color="white" if light else "black")
     ax.set_yticks(range(len(wide)), wide.index)
-    ax.set_xticks(range(wide.shape[1]), list(wide), rotation=45, ha="right", rotation_mode="anchor")
+    ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     ax.spines[:].set_visible(False)
     put_caption(figure, caption)
     return figure
