@@ -125,7 +125,9 @@ def test_arms_are_drawn_for_every_run():
     assert len(plots.figure_arms(both).axes[1].lines) == 2
 
 
-def test_a_moving_strength_and_another_constraint_have_their_own_axes(history):
+def test_a_moving_strength_and_another_constraint_have_their_own_axes():
+    columns = ("loss_d", "loss_adversarial", "d_real", "d_fake", "outside", "hinge_over_floor")
+    history = pd.DataFrame({"step": [1, 2]} | dict.fromkeys(columns, 0.5))
     plain = plots.figure_training(history, "a")
     moving = plots.figure_training(history.assign(**{"lambda": 2.0}), "a")
     assert [len(figure.axes) for figure in (plain, moving)] == [4, 5]
