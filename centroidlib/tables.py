@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from centroidlib._files import write_text
+from centroidlib.evaluation.measuring import SPACE_METRICS
 from centroidlib.intervals import mean_interval
 from centroidlib.metrics import named
 from centroidlib.runs import read_record
@@ -19,7 +20,6 @@ PAPER = {
     "paper: DCGAN + centroid loss": {"fid": 30.9519, "lpips_alex": 0.2981},
 }
 PARTS = ("standard_error", "low", "high", "floor", "floor_heldout", "value_at_floor_n")  # of a metric, beside its value
-SPACE_METRICS = ("kid", "precision", "recall", "density", "coverage", "nearest")
 CONDITIONS = {  # columns of runs.csv as captions name them
     **{"lambda_": "λ =", "steps": "steps", "batch_size": "batch", "width": "width", "layer": "layer", "weights": "weights"},
     **{"pool": "pooled", "crop": "crop", "centroid": "ball", "centroid_samples": "images of a batch in Eq. 3 (0: all)"},

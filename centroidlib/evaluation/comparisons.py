@@ -9,11 +9,11 @@ import torch
 from matplotlib.figure import Figure
 
 from centroidlib.evaluation.figures import with_interval
+from centroidlib.evaluation.measuring import SPACE_METRICS
 from centroidlib.intervals import mean_interval
 from centroidlib.metrics import named
 from centroidlib.paired import distance_to_target
 from centroidlib.plots import COLOURS, REAL, arm_colour, put_caption
-from centroidlib.tables import SPACE_METRICS
 
 
 def figure_metrics(

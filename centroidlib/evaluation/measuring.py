@@ -1,35 +1,37 @@
 """Every metric of what was observed: real images against each other once, then generated ones against the real."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from centroidlib import metrics
 from centroidlib.centroid import CentroidStats
 from centroidlib.evaluation.networks import Space
 from centroidlib.evaluation.observing import Observed, group_sizes, observe_images
 from centroidlib.intervals import (
     Estimate,
     frechet_interval,
+    jackknife_interval,
     kernel_interval,
     mean_interval,
     neighbour_intervals,
     offset_interval,
     share_interval,
 )
-from centroidlib.metrics import (
-    Gaussian,
-    density_coverage,
-    frechet_distance,
-    kernel_distance,
-    nearest_distances,
-    precision_recall,
-)
+from centroidlib.metrics import Gaussian
 from centroidlib.streams import random_stream
 
 PAIRWISE_AT_MOST = 5_000  # images a side where all distances between two sets are held: memory grows with the square
+# What compares two sets of features, (real, fake) → value, by its name in a space; its interval is the jackknife's.
+PAIRWISE: dict[str, Callable[[Tensor, Tensor], float]] = {
+    "kid": metrics.kernel_distance,
+}
+INTERVALS = {"kid": kernel_interval}  # of those with a shorter way to it
+SPACE_METRICS = (*PAIRWISE, "precision", "recall", "density", "coverage", "nearest")
 # By the name's beginning; else lower. `floor`: the nearer to real images' own value the better.
 BETTER = {
     **dict.fromkeys(("precision", "recall", "coverage"), "higher"),
@@ -129,14 +131,15 @@ def measure(
         n = floors.get(space.name, {}).get("n", 0)
         at_floor = None
         if isinstance(reference, Tensor) and 2 <= n <= fake.count:
-            at_floor = frechet_distance(reference[:n], features[:n])
+            at_floor = metrics.frechet_distance(reference[:n], features[:n])
         for name, found in zip((space.name, f"{space.name}_inf"), frechet_interval(reference, features), strict=True):
             if found:
                 note(name, found, fake.count, real.count or None, seen, at_floor if name == space.name else None)
         if not isinstance(reference, Tensor):
             continue
         near, sample = reference[:PAIRWISE_AT_MOST], features[:PAIRWISE_AT_MOST]
-        pairwise = {"kid": kernel_interval(near, sample)}
+        ways = {name: INTERVALS.get(name, partial(jackknife_interval, compare)) for name, compare in PAIRWISE.items()}
+        pairwise = {name: interval(near, sample) for name, interval in ways.items()}
         if min(len(near), len(sample)) > NEIGHBOURS:
             pairwise |= neighbour_intervals(near, sample)
         pairwise_at_floor = {}
@@ -177,12 +180,12 @@ def nearest_training(
         name the distances of at most 5,000 other images.
     """
     training = real.features[space.name]
-    distances, nearest = nearest_distances(fake.features[space.name][: len(fake.images)], training)
-    among = nearest_distances(training[:PAIRWISE_AT_MOST], training, skip_self=True)[0]
+    distances, nearest = metrics.nearest_distances(fake.features[space.name][: len(fake.images)], training)
+    among = metrics.nearest_distances(training[:PAIRWISE_AT_MOST], training, skip_self=True)[0]
     beside = {"training images, to another one": among}
     if held_out is not None:
         own = observe_images(held_out, [space]).features[space.name]
-        beside["held-out images"] = nearest_distances(own[:PAIRWISE_AT_MOST], training)[0]
+        beside["held-out images"] = metrics.nearest_distances(own[:PAIRWISE_AT_MOST], training)[0]
     return distances, nearest, beside
 
 
@@ -209,16 +212,16 @@ def _compared(space: Space, real: Tensor, other: Tensor) -> dict[str, float]:
 
 def _pairwise(near: Tensor, sample: Tensor) -> dict[str, float]:
     """What takes all distances between two sets of features, without intervals."""
-    found = {"kid": kernel_distance(near, sample)}
+    found = {name: compare(near, sample) for name, compare in PAIRWISE.items()}
     if min(len(near), len(sample)) > NEIGHBOURS:
-        found["precision"], found["recall"] = precision_recall(near, sample)
-        found["density"], found["coverage"] = density_coverage(near, sample)
+        found["precision"], found["recall"] = metrics.precision_recall(near, sample)
+        found["density"], found["coverage"] = metrics.density_coverage(near, sample)
     return found
 
 
 def _nearest(queries: Tensor, references: Tensor, own: bool = False) -> Estimate:
     """Mean distance of images to the nearest training image; of training images (`own`) to the nearest other one."""
-    return mean_interval(nearest_distances(queries[:PAIRWISE_AT_MOST], references, skip_self=own)[0])
+    return mean_interval(metrics.nearest_distances(queries[:PAIRWISE_AT_MOST], references, skip_self=own)[0])
 
 
 def inside(observed: Observed, stats: CentroidStats) -> Estimate:
