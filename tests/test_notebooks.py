@@ -220,6 +220,46 @@ def test_the_ablation_reads_the_runs_of_a_batch(executed, project):
     assert (folder / "ablation.png").is_file()
 
 
+def test_beyond_the_paper_the_family_is_punished_and_ranked(executed, project):
+    settings = ("-p", "batch", "quick", "-p", "count", TINY["count"], "-p", "punished_batch", 24)
+    done = project.python("papermill", "notebooks/08_beyond.ipynb", "beyond.ipynb", *settings)
+    assert done.returncode == 0, done.stderr
+    folder = executed[1] / "08_beyond"
+    assert {"band", "energy", "Eq. 3"} < set(pd.read_csv(folder / "punished.csv")["constraint"])
+    assert list(pd.read_csv(folder / "ranking.csv")["arm"]) == ["centroid"]
+    cells = nbformat.read(project.root / "beyond.ipynb", as_version=4).cells
+    assert "**Answer.**" in cells[-1].outputs[-1].data["text/markdown"]
+    for name in ("punished", "pareto"):
+        assert (folder / f"{name}.png").is_file()
+
+
+def test_another_arm_trains_with_another_constraint_network_game_and_extractor(project):
+    arms = {
+        "baseline": {"lambda_": 0},
+        "energy": {"constraint": "energy", "whiten": "diagonal", "game": "relativistic", "r1": 0.1, "warmup": 2, "adapt": 0.1},
+        "residual": {"constraint": "mean", "architecture": "resnet", "game": "hinge"},
+        "own": {"space": "discriminator", "lambda_": 1},
+    }
+    parameters = {"source": "synthetic", "extractor": "resnet18:layer1", "factor_steps": 0, "held_out": "synthetic"}
+    file = project.root / "notebooks" / "batches" / "others.yml"
+    notebooks = ["01_centroid", "02_train", "03_evaluate", "05_compare", "08_beyond"]
+    file.write_text(json.dumps({"notebooks": notebooks, "parameters": parameters, "arms": arms}))
+    tiny = {name: value for name, value in TINY.items() if name not in ("points", "factor_steps")} | {"punished_batch": 24}
+    tiny |= {"count": 140, "calibration": 20}
+    done = project.python("centroidlib.batch", file, "--set", *(f"{name}={value}" for name, value in tiny.items()))
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = project.root / "results" / "others"
+    rows = pd.read_csv(folder / "runs.csv").set_index("arm")
+    assert rows.loc["energy", "constraint"] == "energy"
+    assert {"fd_vgg16_random", "fd_resnet18_random_layer1"} <= set(rows)
+    assert rows["fd_resnet18_random_layer1_seen_by_loss"].all()
+    assert "factors_kinds" not in rows  # without steps for the classifier nothing is counted
+    history = pd.read_csv(folder / "energy_seed0" / "history.csv")
+    assert {"above_floor", "lambda"} <= set(history)
+    assert "Φ: resnet18:layer1" in (folder / "05_compare" / "table.md").read_text()
+    assert sorted(pd.read_csv(folder / "08_beyond" / "ranking.csv")["arm"]) == ["energy", "own", "residual"]
+
+
 def test_the_idea_in_two_dimensions_runs_by_hand(project):
     done = project.python("papermill", "notebooks/00_start_here.ipynb", "idea.ipynb", "-p", "toy_steps", 40)
     assert done.returncode == 0, done.stderr
