@@ -260,6 +260,19 @@ def test_another_arm_trains_with_another_constraint_network_game_and_extractor(p
     assert sorted(pd.read_csv(folder / "08_beyond" / "ranking.csv")["arm"]) == ["energy", "own", "residual"]
 
 
+def test_the_explorer_takes_the_generators_of_a_batch(executed, project):
+    done = project.python("papermill", "notebooks/09_explore.ipynb", "explored.ipynb", "-p", "explored", "quick")
+    assert done.returncode == 0, done.stderr
+    folder = project.root / "results" / "manual" / "09_explore"
+    assert {path.name for path in folder.glob("*.png")} == {"walk.png", "pushes.png"}
+    sources = read_record(folder)["stages"]["09_explore"]["sources"]
+    files = [*(f"{run}/generator.safetensors" for run in RUNS), "01_centroid/centroid.safetensors"]
+    assert list(sources) == [f"results/quick/{file}" for file in files]
+    cells = nbformat.read(project.root / "explored.ipynb", as_version=4).cells
+    answer = cells[-1].outputs[-1].data["text/markdown"]
+    assert all(f"`{arm}` lies between" in answer for arm in ("baseline", "centroid"))
+
+
 def test_the_idea_in_two_dimensions_runs_by_hand(project):
     done = project.python("papermill", "notebooks/00_start_here.ipynb", "idea.ipynb", "-p", "toy_steps", 40)
     assert done.returncode == 0, done.stderr
