@@ -85,11 +85,13 @@ def test_neighbours_are_drawn_only_where_they_may_be(drawn):
     assert sum(bool(ax.images) for ax in figure.axes) == (6 if drawn else 3)
 
 
-def test_ratios_are_bars():
-    ratios = pd.DataFrame({"work": ["step", "distance 2048"], "precision": "float32", "ratio": [0.5, 8.0]})
+def test_ratios_are_bars_to_either_side_of_1():
+    ratios = pd.DataFrame({"work": ["step", "a batch"], "precision": ["float32", "–"], "ratio": [0.5, 8.0]})
     (ax,) = figures.figure_ratios(ratios).axes
-    assert [bar.get_width() for bar in ax.patches] == [0.5, 8.0]
-    assert [text.get_text() for text in ax.texts] == ["0.5×", "8.0×"]
+    assert [(bar.get_x(), bar.get_width()) for bar in ax.patches] == [(1.0, -0.5), (1.0, 7.0)]
+    assert [text.get_text() for text in ax.texts] == ["0.50×", "8.00×"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["step, float32", "a batch"]
+    assert ax.get_xlim()[0] < 0.5 < 8.0 < ax.get_xlim()[1]
 
 
 def test_protocols_are_drawn_apart_each_beside_its_floor():

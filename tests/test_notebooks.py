@@ -347,12 +347,16 @@ def test_the_benchmark_writes_its_ratios(project):
     ratios = pd.read_csv(folder / "ratios.csv")
     assert list(ratios) == ["work", "ours_seconds", "reference_seconds", "ratio", "reference", "machine", "precision"]
     assert list(ratios["work"])[-2:] == ["batch of one trivial notebook", "a run of 2 trivial ones"]
-    kinds = {"step", "what", "DCGAN", "centroid", "inception", "distance", "files", "batch", "a"}
+    kinds = {"step", "what", "DCGAN", "centroid", "inception", "distance", "files", "lpips", "batch", "a"}
     assert set(ratios["work"].str.split().str[0]) == kinds
     steps = ratios[ratios["reference"] == "literal Algorithm 1"]
     assert steps["reference_seconds"].nunique() == 3  # without the loss, with it, and what it adds
     assert ratios["ratio"].tolist() == pytest.approx((ratios["reference_seconds"] / ratios["ours_seconds"]).tolist(), rel=0.02)
     assert (folder / "06_benchmark" / "ratios.png").is_file()
+    cells = nbformat.read(folder / "06_benchmark" / "06_benchmark.ipynb", 4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert [output.text for output in outputs if output.get("name") == "stderr"] == []
+    assert outputs[-1].data["text/markdown"].startswith("**Answer.** On this machine (")
 
 
 def test_bad_input_ends_the_batch_in_a_sentence_before_any_training(project, cache, capsys):
