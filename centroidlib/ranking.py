@@ -103,5 +103,5 @@ def fidelity_and_diversity(better: Mapping[str, str]) -> tuple[str, str]:
 def strengths_table(strengths: Mapping[str, float]) -> str:
     """The strengths of equal pull as a Markdown table, or that there is no generator to pull at."""
     if not strengths:
-        return "No trained generator is given (`trained`), so this is left out."
+        return "No run is named whose generator's images they could pull at (`pulled`), so this is left out."
     return markdown([["member", "λ of equal pull"], *([name, f"{strength:.3g}"] for name, strength in strengths.items())])

@@ -94,7 +94,7 @@ def test_the_table_has_a_row_an_arm(rows):
 
 def test_strengths_are_told_or_that_there_are_none():
     assert "| energy" in ranking.strengths_table({"Eq. 3": 40.0, "energy": 2.5})
-    assert "No trained generator is given" in ranking.strengths_table({})
+    assert "No run is named whose generator" in ranking.strengths_table({})
 
 
 def test_fidelity_and_diversity_are_the_first_distance_and_lpips_or_recall():
