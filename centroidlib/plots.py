@@ -26,6 +26,7 @@ from centroidlib._files import replacing, watched
 REAL = "#4d4d4d"
 # Okabe and Ito's colours: told apart by colour-blind readers, and of different lightness in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+MARKERS = ("o", "s", "^", "D", "v", "P")  # the same arm's, where colours are not seen
 # Of the arms of the verdict, λ = 40 being the paper's strength by our estimate.
 _STRENGTHS = {"lambda40": 1, "lambda4": 2, "lambda100": 3, "lambda10": 4, "lambda1": 5}
 _FIXED = {"baseline": COLOURS[0], "centroid": COLOURS[1]} | {f"centroid-{name}": COLOURS[i] for name, i in _STRENGTHS.items()}
@@ -47,11 +48,16 @@ def arm_colour(arm: str) -> str:
     return _FIXED.get(arm) or COLOURS[2 + sum(arm.encode()) % (len(COLOURS) - 2)]
 
 
+def arm_marker(arm: str) -> str:
+    """The same marker for the same arm, as its colour."""
+    return MARKERS[COLOURS.index(arm_colour(arm))]
+
+
 def put_caption(figure: Figure, text: str) -> None:
     """Write under a figure, in lines of its width, what was measured with what."""
     if text:
-        lines = textwrap.fill(text, int(15 * figure.get_figwidth()))
-        figure.supxlabel(lines, x=0.01, ha="left", fontsize="x-small", color=REAL)
+        lines = textwrap.fill(text, int(13.5 * figure.get_figwidth()))
+        figure.supxlabel(lines, x=0.01, ha="left", fontsize="small", color=REAL)
 
 
 def figure_images(images: Tensor, title: str, columns: int = 8) -> Figure:
@@ -224,20 +230,28 @@ def figure_embedding(
     return figure
 
 
-def figure_arms(histories: pd.DataFrame, window: int = 10) -> Figure:
-    """Eq. 3 over that of real images and the share outside d_ref, over training, a line a run coloured by its arm."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3))
-    for (arm, seed), run in histories.groupby(["arm", "seed"], sort=False):
+def figure_arms(histories: pd.DataFrame, caption: str = "", window: int = 10) -> Figure:
+    """Eq. 3 over that of real images and the share outside d_ref, over training, a line a run coloured by its arm.
+
+    Args:
+        histories: history.csv of several runs, with columns arm and seed; empty where no run was trained.
+        caption: what was trained with what.
+        window: rows of a history that a point is the mean of.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6))
+    runs = list(histories.groupby(["arm", "seed"], sort=False)) if len(histories) else []
+    for (arm, _), run in runs:
         smooth = run.set_index("step").rolling(window, min_periods=1).mean(numeric_only=True)
         shown = [(ax, name) for ax, name in zip(axes, ("hinge_over_floor", "outside"), strict=True) if name in smooth]
         for ax, column in shown:
-            ax.plot(
-                smooth.index, smooth[column], color=arm_colour(str(arm)), label=str(arm) if seed == run["seed"].min() else None
-            )
+            look: dict[str, Any] = {"color": arm_colour(str(arm)), "marker": arm_marker(str(arm)), "ms": 4, "markevery": 0.15}
+            ax.plot(smooth.index, smooth[column], label=str(arm), **look)
     axes[0].axhline(1.0, color=REAL, lw=1, ls="--", label="real images")
-    axes[0].set(ylabel="Eq. 3 ÷ real images' value", xlabel="step", title=f"Centroid loss (mean of {window} rows)")
+    axes[0].set(ylabel="Eq. 3 ÷ real images' value", xlabel="step", title="Centroid loss of a batch")
     axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes[1].set(ylabel="share of the batch", xlabel="step", title="Outside d_ref")
+    axes[1].set(ylabel="share of the batch", xlabel="step", title="Generated images outside d_ref")
     handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
-    axes[1].legend(handles.values(), handles.keys(), loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=4)
+    told = f"A line a run, {len(runs)} runs, each the running mean of {window} batches." if runs else "No run was trained."
+    put_caption(figure, f"{told} The runs: {caption}" if caption else told)
     return figure

@@ -78,6 +78,23 @@ def test_held_out_images_and_what_the_loss_has_seen_are_marked_beside_the_arms()
     assert (ax.get_title(loc="left"), ax.get_xlabel()) == ("fid", "lower is better (seen)")
 
 
+def test_many_metrics_are_drawn_no_wider_than_a_page_with_the_arms_names_below_each_column():
+    names = ["fid_768", "kid_768", "precision_768", "recall_768", "density_768", "lpips_alex"]
+    rows = pd.DataFrame({"arm": ["baseline", "centroid"], "seed": 0, "protocol": ""}).assign(**dict.fromkeys(names, 0.5))
+    rows = rows.assign(**{f"{name}_{part}": np.nan for name in names for part in ("low", "high", "floor")})
+    groups, better = {"fid_768": names[:5], "images": names[5:]}, dict.fromkeys(names, "lower")
+    figure = comparisons.figure_metrics(rows, groups, better, "Measured so.")
+    assert figure.get_figwidth() * plt.rcParams["figure.dpi"] <= 900
+    assert [ax.get_title(loc="left") for ax in figure.axes] == names
+    named = [any(label.get_text() for label in ax.get_xticklabels()) for ax in figure.axes]
+    assert named == [False, True, True, True, False, True]
+    labels = ["Fréchet distance", "MMD²", "share of images", "share of images", "ratio", "distance of pairs"]
+    assert [ax.get_ylabel() for ax in figure.axes] == labels
+    caption = figure.get_supxlabel().replace("\n", " ")
+    assert caption.endswith("a line a seed. Runs: 1 baseline, 1 centroid. Measured so.")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["baseline", "centroid", "real images"]
+
+
 @pytest.mark.parametrize("drawn", [True, False])
 def test_neighbours_are_drawn_only_where_they_may_be(drawn):
     fake = torch.zeros(3, 3, 4, 4, dtype=torch.uint8)

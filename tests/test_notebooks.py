@@ -273,7 +273,8 @@ def test_the_explorer_takes_the_generators_of_a_batch(executed, project):
     assert all(f"`{arm}` lies between" in answer for arm in ("baseline", "centroid"))
 
 
-def test_the_idea_in_two_dimensions_runs_by_hand(project):
+def test_the_idea_in_two_dimensions_runs_by_hand(project, monkeypatch):
+    monkeypatch.setitem(project.environment, "JPY_SESSION_NAME", "00_start_here.ipynb")  # as in JupyterLab: shown live
     done = project.python("papermill", "notebooks/00_start_here.ipynb", "idea.ipynb", "-p", "toy_steps", 40)
     assert done.returncode == 0, done.stderr
     shares = pd.read_csv(project.root / "results" / "manual" / "00_start_here" / "shares.csv", index_col=0)
@@ -281,6 +282,8 @@ def test_the_idea_in_two_dimensions_runs_by_hand(project):
     np.testing.assert_allclose(shares.sum(axis=1), 1)
     cells = nbformat.read(project.root / "idea.ipynb", as_version=4).cells
     assert "**Answer.**" in cells[-1].outputs[-1].data["text/markdown"]
+    pictures = [sum("image/jpeg" in output.get("data", {}) for output in cell.get("outputs", [])) for cell in cells]
+    assert [count for count in pictures if count] == [1, 1, 1, 1]  # what was shown live is gone
 
 
 def test_the_papers_experiment_runs_on_files_laid_out_as_celebas_are(project, tmp_path):

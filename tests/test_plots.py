@@ -20,6 +20,8 @@ def closed_figures():
 def test_an_arm_has_one_colour_everywhere():
     assert plots.arm_colour("baseline") != plots.arm_colour("centroid")
     assert plots.arm_colour("lambda4") == plots.arm_colour("lambda4")
+    arms = ("baseline", "centroid", "centroid-lambda4", "centroid-lambda10", "centroid-lambda1", "centroid-lambda100")
+    assert len({plots.arm_marker(arm) for arm in arms}) == len({plots.arm_colour(arm) for arm in arms}) == 6
 
 
 def test_the_polar_embedding_keeps_true_distances_and_the_flat_one_principal_components():
@@ -122,7 +124,17 @@ def test_an_image_grid_is_the_same_when_it_is_saved_and_then_shown(tmp_path):
 def test_arms_are_drawn_for_every_run():
     history = pd.DataFrame({"step": [1, 2], "outside": [0.1, 0.2], "hinge_over_floor": [0.5, 0.6], "arm": "baseline", "seed": 0})
     both = pd.concat([history, history.assign(arm="centroid")])
-    assert len(plots.figure_arms(both).axes[1].lines) == 2
+    figure = plots.figure_arms(both, "Measured so.")
+    assert len(figure.axes[1].lines) == 2
+    assert {line.get_marker() for line in figure.axes[1].lines} == {"o", "s"}
+    caption = figure.get_supxlabel().replace("\n", " ")
+    assert caption == "A line a run, 2 runs, each the running mean of 10 batches. The runs: Measured so."
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["baseline", "centroid", "real images"]
+
+
+def test_where_no_run_was_trained_it_is_said():
+    figure = plots.figure_arms(pd.DataFrame())
+    assert figure.get_supxlabel() == "No run was trained."
 
 
 def test_a_moving_strength_and_another_constraint_have_their_own_axes():
