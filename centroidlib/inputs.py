@@ -113,7 +113,7 @@ def new_factor_classifier(run: Run) -> FactorClassifier | None:
         return None
     # Of other faces than those that are trained on (seed 0) and held out (seed 1).
     classifier = train_factor_classifier(seed=2, steps=run.parameters["factor_steps"], device=device_here())
-    save_factor_classifier(classifier, run.folder / FACTORS_FILE)
+    save_factor_classifier(classifier, run.output(FACTORS_FILE))
     return classifier
 
 
