@@ -54,10 +54,11 @@ def arm_marker(arm: str) -> str:
 
 
 def put_caption(figure: Figure, text: str) -> None:
-    """Write under a figure, in lines of its width, what was measured with what."""
+    """Write under a figure, in lines of its width, what was measured with what; the figure grows by as much."""
     if text:
-        lines = textwrap.fill(text, int(13.5 * figure.get_figwidth()))
-        figure.supxlabel(lines, x=0.01, ha="left", fontsize="small", color=REAL)
+        lines = textwrap.fill(text.replace("`", ""), int(13.5 * figure.get_figwidth()))
+        label = figure.supxlabel(lines, x=0.01, ha="left", fontsize="small", color=REAL)
+        figure.set_figheight(figure.get_figheight() + label.get_window_extent().height / figure.dpi)
 
 
 def figure_images(images: Tensor, title: str, columns: int = 8) -> Figure:

@@ -1,10 +1,8 @@
 """The notebooks, executed as quick.yml does at a tiny size, in a copy of the project; and by hand."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from celeba_files import write_celeba
+from copies import TINY, TINY_BENCHMARK, Copy
 from PIL import Image
 
 from centroidlib.batch import plan
@@ -20,30 +19,11 @@ from centroidlib.batch.__main__ import main
 from centroidlib.batch.state import state_of
 from centroidlib.runs import read_record
 
-ROOT = Path(__file__).parents[1]
-TINY = {"count": 60, "steps": 4, "batch_size": 8, "width": 4, "history_every": 1, "samples_every": 2, "samples": 40, "points": 30}
-TINY |= {"held_out_count": 30, "factor_steps": 2}
 SHARED, RUNS = ["01_centroid", "05_compare"], ["baseline_seed0", "centroid_seed0"]
 SPACES = ("vgg16_random", "vgg16_random_relu3_3")
 PARTS = ("fd", "kid", "precision", "recall", "density", "coverage", "nearest")
 METRICS = {f"{part}_{space}" for part in PARTS for space in SPACES} | {"inside_d_ref", "centre_offset"}
 METRICS |= {"factors_recognised", "factors_kinds", "factors_divergence"}
-
-
-class Copy:
-    """A copy of the project with a cache of its own, in which commands run as a user types them."""
-
-    def __init__(self, folder):
-        self.root = folder / "copy"
-        for name in ("centroidlib", "notebooks"):
-            shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
-        shutil.copy(ROOT / "pyproject.toml", self.root)
-        self.sources = {path: path.read_bytes() for path in self.root.glob("notebooks/**/*.*")}
-        self.environment = os.environ | {"CENTROIDLIB_CACHE": str(folder / "cache"), "TORCH_HOME": str(folder / "no weights")}
-
-    def python(self, *arguments, cwd="."):
-        command = [sys.executable, "-m", *map(str, arguments)]
-        return subprocess.run(command, cwd=self.root / cwd, env=self.environment, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -331,19 +311,7 @@ def test_a_notebook_runs_by_hand_through_plain_papermill(project):
 
 
 def test_the_benchmark_writes_its_ratios(project):
-    settings = [
-        "repeats=1",
-        "largest=64",
-        "images=2",
-        "files=3",
-        "lpips_pairs=2",
-        "network_weights=seeded",
-        "step_images=4",
-        "step_width=4",
-        "trivial_runs=2",
-        "bare_runs=2",
-        "sweep=False",
-    ]
+    settings = [f"{name}={value}" for name, value in TINY_BENCHMARK.items()]
     done = project.python("centroidlib.batch", "notebooks/batches/benchmark.yml", "--set", *settings)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = project.root / "results" / "benchmark"

@@ -24,6 +24,17 @@ def test_an_arm_has_one_colour_everywhere():
     assert len({plots.arm_marker(arm) for arm in arms}) == len({plots.arm_colour(arm) for arm in arms}) == 6
 
 
+def test_a_long_caption_takes_no_room_from_the_picture():
+    heights = []
+    for caption in ("", "What was measured with what. " * 20 + "`code`"):
+        figure, ax = plt.subplots(figsize=(4, 1.8))
+        plots.put_caption(figure, caption)
+        figure.canvas.draw()  # warns where the axes have no room left
+        heights.append(ax.get_window_extent().height)
+    assert heights[1] == pytest.approx(heights[0], rel=0.1)
+    assert "`" not in figure.get_supxlabel()
+
+
 def test_the_polar_embedding_keeps_true_distances_and_the_flat_one_principal_components():
     rng = np.random.default_rng(0)
     features = torch.from_numpy(rng.normal(size=(40, 12)) * np.arange(12, 0, -1)).float()
