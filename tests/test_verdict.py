@@ -332,8 +332,8 @@ def test_arms_without_a_baseline_on_their_images_are_left_out(ablated):
 
 def test_an_ablation_says_how_far_arms_lie_and_which_can_be_told_apart(ablated):
     shuffled = ablated[ablated["arm"] == "centroid"].assign(arm="shuffled")
-    for gaps, words in (([0.1, 0.11, 0.09, 0.1], "`shuffled` (worse)"), ([0.1, -0.11, 0.09, -0.1], "none")):
-        rows = pd.concat([ablated, shuffled.assign(fid_768=shuffled["fid_768"] + gaps)])
+    for more, words in (([0.1, 0.11, 0.09, 0.1], "`shuffled` (worse)"), ([0.2, -0.1, 0.15, -0.05], "none")):
+        rows = pd.concat([ablated, shuffled.assign(fid_768=shuffled["fid_768"] + more)])
         said = ablation.answer(rows, paired.ablation_differences(rows, BETTER), BETTER)
         assert said.startswith(
             "**Answer.** After 1,500 steps, paired over 4 seeds, corrected for the number of arms:\n\n- `fid_768`"
