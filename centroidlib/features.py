@@ -62,13 +62,13 @@ class FeatureExtractor(FrozenNetwork):
         channels_last: whether a map's channels come last, as some transformers have them.
     """
 
-    pool: bool
+    pool: bool = True
     channels: int
     channels_last = False
 
     @property
     def name(self) -> str:  # noqa: D102
-        raise NotImplementedError
+        return type(self).__name__.lower()
 
     def average(self, features: Tensor) -> Tensor:
         """This Φ's features (B, d), averaged over positions: (B, channels), the same Φ's with `pool`."""

@@ -11,7 +11,7 @@ import pandas as pd
 import seaborn as sns
 import torch
 from IPython.core.interactiveshell import InteractiveShell
-from IPython.display import DisplayHandle, display
+from IPython.display import HTML, DisplayHandle, display
 from IPython.display import Image as Picture
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -164,12 +164,23 @@ def figure_training(history: pd.DataFrame, arm: str, window: int = 10) -> Figure
     return figure
 
 
-def live_view(arm: str) -> Callable[[pd.DataFrame, Path], None] | None:
-    """What `train` shows while it runs: in JupyterLab the curves so far and the latest sample grid; None where nobody watches."""
+def live_view(arm: str, steps: int) -> Callable[[pd.DataFrame, Path], None] | None:
+    """What `train` shows while it runs: in JupyterLab the curves so far and the latest sample grid; None where nobody watches.
+
+    After the last step, `steps`, both are gone: the notebook shows them below, for good.
+    """
     if not watched():
         return None
     handles: list[DisplayHandle] = []
-    return lambda history, grid: show_again(handles, figure_training(history, arm), Picture(filename=grid))
+
+    def show(history: pd.DataFrame, grid: Path) -> None:
+        if history["step"].iloc[-1] < steps:
+            show_again(handles, figure_training(history, arm), Picture(filename=grid))
+        else:
+            for handle in handles:
+                handle.update(HTML(""))
+
+    return show
 
 
 def show_again(handles: list[DisplayHandle], figure: Figure, *pictures: Picture) -> None:
@@ -243,15 +254,17 @@ def figure_arms(histories: pd.DataFrame, caption: str = "", window: int = 10) ->
     runs = list(histories.groupby(["arm", "seed"], sort=False)) if len(histories) else []
     for (arm, _), run in runs:
         smooth = run.set_index("step").rolling(window, min_periods=1).mean(numeric_only=True)
-        shown = [(ax, name) for ax, name in zip(axes, ("hinge_over_floor", "outside"), strict=True) if name in smooth]
-        for ax, column in shown:
-            look: dict[str, Any] = {"color": arm_colour(str(arm)), "marker": arm_marker(str(arm)), "ms": 4, "markevery": 0.15}
-            ax.plot(smooth.index, smooth[column], label=str(arm), **look)
+        look: dict[str, Any] = {"color": arm_colour(str(arm)), "marker": arm_marker(str(arm)), "ms": 4, "markevery": 0.15}
+        for ax, column in zip(axes, ("hinge_over_floor", "outside"), strict=True):
+            line = smooth[column].dropna() if column in smooth else []  # another constraint has no Eq. 3
+            if len(line):
+                ax.plot(line.index, line, label=str(arm), **look)
     axes[0].axhline(1.0, color=REAL, lw=1, ls="--", label="real images")
     axes[0].set(ylabel="Eq. 3 ÷ real images' value", xlabel="step", title="Centroid loss of a batch")
     axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))
     axes[1].set(ylabel="share of the batch", xlabel="step", title="Generated images outside d_ref")
-    handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+    drawn = [ax.get_legend_handles_labels() for ax in reversed(axes)]
+    handles = {label: handle for found in drawn for handle, label in zip(*found, strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=4)
     told = f"A line a run, {len(runs)} runs, each the running mean of {window} batches." if runs else "No run was trained."
     put_caption(figure, f"{told} The runs: {caption}" if caption else told)

@@ -242,7 +242,11 @@ def conditions(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
     fields = {name: rows.groupby("arm", sort=False)[name].first() for name in known}
     same = [f"{known[name]} {_plain(values.iloc[0])}" for name, values in fields.items() if values.nunique() == 1]
     apart = {
-        arm: ", ".join(f"{known[name]} {_plain(values[arm])}" for name, values in fields.items() if values.nunique() > 1)
+        arm: ", ".join(
+            f"{known[name]} {_plain(values[arm])}"
+            for name, values in fields.items()
+            if values.nunique() > 1 and not (name in BEYOND and values[arm] == BEYOND[name][1])
+        )
         for arm in dict.fromkeys(rows["arm"])
     }
     images = f"{first['n_fake']:,} generated and {first['n_real']:,} real images of `{first['source']}`"

@@ -84,7 +84,7 @@ HISTORY = pd.DataFrame({"step": [1, 2], "loss_d": [1.0, 2.0], "loss_adversarial"
 
 def test_where_nobody_watches_nothing_is_shown_live(monkeypatch):
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    assert plots.live_view("baseline") is None
+    assert plots.live_view("baseline", 3) is None
 
 
 def test_in_jupyterlab_the_same_two_pictures_are_drawn_again(monkeypatch, tmp_path):
@@ -103,16 +103,18 @@ def test_in_jupyterlab_the_same_two_pictures_are_drawn_again(monkeypatch, tmp_pa
 
     monkeypatch.setenv("JPY_SESSION_NAME", "02_train.ipynb")
     monkeypatch.setattr(plots, "display", display)
-    show = plots.live_view("baseline")
+    show = plots.live_view("baseline", steps=3)
     for step in (1, 2, 3):
         grid = tmp_path / f"step_{step:06d}.png"
         Image.new("RGB", (step, 5)).save(grid)
         show(HISTORY, grid)
-    curves, samples = (handle.pictures for handle in handles)
+    curves, samples = (handle.pictures.copy() for handle in handles)
     assert [picture.data for picture in samples] == [path.read_bytes() for path in sorted(tmp_path.iterdir())]
     assert len(curves) == 3
     assert all(len(figure.axes) == 4 for figure in curves)
     assert plt.get_fignums() == []
+    show(HISTORY.assign(step=[2, 3]), grid)
+    assert [handle.pictures[-1].data for handle in handles] == ["", ""]  # they stand below, for good
 
 
 def test_an_image_grid_shows_every_image():
@@ -141,6 +143,15 @@ def test_arms_are_drawn_for_every_run():
     caption = figure.get_supxlabel().replace("\n", " ")
     assert caption == "A line a run, 2 runs, each the running mean of 10 batches. The runs: Measured so."
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["baseline", "centroid", "real images"]
+
+
+def test_an_arm_without_eq_3_is_drawn_where_it_has_values():
+    history = pd.DataFrame({"step": [1, 2], "outside": [0.1, 0.2], "hinge_over_floor": [0.5, 0.6], "arm": "baseline", "seed": 0})
+    other = history.assign(arm="energy", hinge_over_floor=np.nan)
+    figure = plots.figure_arms(pd.concat([history, other]))
+    figure.canvas.draw()
+    assert [len(ax.lines) for ax in figure.axes] == [2, 2]  # the baseline and real images; both arms
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["baseline", "energy", "real images"]
 
 
 def test_where_no_run_was_trained_it_is_said():
