@@ -256,7 +256,7 @@ def figure_arms(histories: pd.DataFrame, caption: str = "", window: int = 10) ->
         smooth = run.set_index("step").rolling(window, min_periods=1).mean(numeric_only=True)
         look: dict[str, Any] = {"color": arm_colour(str(arm)), "marker": arm_marker(str(arm)), "ms": 4, "markevery": 0.15}
         for ax, column in zip(axes, ("hinge_over_floor", "outside"), strict=True):
-            line = smooth[column].dropna() if column in smooth else []  # another constraint has no Eq. 3
+            line = smooth[column].dropna() if column in smooth else pd.Series(dtype=float)  # not Eq. 3 but another
             if len(line):
                 ax.plot(line.index, line, label=str(arm), **look)
     axes[0].axhline(1.0, color=REAL, lw=1, ls="--", label="real images")
