@@ -143,7 +143,7 @@ def figure_training(history: pd.DataFrame, arm: str, window: int = 10) -> Figure
     axes[0, 1].set(ylabel="mean D", title="What the discriminator says", ylim=(0, 1))
     curve(axes[1, 0], "outside", "generated images")
     axes[1, 0].yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes[1, 0].set(ylabel="share of the batch", title="Outside d_ref", xlabel="step")
+    axes[1, 0].set(ylabel="share of the batch", title="Outside d_ref", xlabel="step", ylim=(0, None))
     if "above_floor" in history:
         curve(axes[1, 1], "above_floor", "generated images")
         axes[1, 1].axhline(0.0, color=REAL, lw=1, ls="--", label="real images")
@@ -262,7 +262,7 @@ def figure_arms(histories: pd.DataFrame, caption: str = "", window: int = 10) ->
     axes[0].axhline(1.0, color=REAL, lw=1, ls="--", label="real images")
     axes[0].set(ylabel="Eq. 3 ÷ real images' value", xlabel="step", title="Centroid loss of a batch")
     axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes[1].set(ylabel="share of the batch", xlabel="step", title="Generated images outside d_ref")
+    axes[1].set(ylabel="share of the batch", xlabel="step", title="Generated images outside d_ref", ylim=(0, None))
     drawn = [ax.get_legend_handles_labels() for ax in reversed(axes)]
     handles = {label: handle for found in drawn for handle, label in zip(*found, strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=4)
