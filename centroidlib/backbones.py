@@ -8,10 +8,10 @@ from torch import Tensor
 from torchvision.models import get_model, get_model_weights, list_models  # type: ignore[attr-defined]
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-from centroidlib.features import IMAGENET, FrozenNetwork, finding_weights
+from centroidlib.features import IMAGENET, FeatureExtractor, finding_weights
 
 
-class TorchvisionFeatures(FrozenNetwork):
+class TorchvisionFeatures(FeatureExtractor):
     """A network of `torchvision.models` up to a layer, frozen: image batch in [-1, 1] → feature batch.
 
     Like `VGG16Features`, which it equals with published weights for `network="vgg16"`, `layer="features.15"`: in eval mode,
@@ -26,7 +26,8 @@ class TorchvisionFeatures(FrozenNetwork):
         seed: of the random weights.
 
     Raises:
-        ValueError: no such network, layer or weights; weights that do not load or hold NaN.
+        ValueError: no such network, layer or weights; weights that do not load or hold NaN; a network that does not take images
+            of 64×64 pixels, or of `resize`.
         FileNotFoundError: the weights are neither cached nor to be downloaded.
     """
 
@@ -65,6 +66,10 @@ class TorchvisionFeatures(FrozenNetwork):
                 )
         self.normalise_with(mean, std)
         self.freeze()
+        shape = self._maps(torch.zeros(1, 3, 64, 64)).shape
+        # (1, d, side, side), but of transformers (1, positions, d) and (1, side, side, d).
+        self.channels_last = len(shape) == 3 or (len(shape) == 4 and shape[1] == shape[2] != shape[3])
+        self.channels = shape[-1] if self.channels_last else shape[1]
 
     @property
     def name(self) -> str:
@@ -75,11 +80,16 @@ class TorchvisionFeatures(FrozenNetwork):
         return f"network={self.network}, layer={self.layer}, pool={self.pool}, resize={self.resize}"
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102
-        features = self.layers(self.normalised(images, self.resize))["features"].float()
-        if self.pool and features.ndim == 3:  # (B, positions, d), of a transformer
-            return features.mean(1)
-        if self.pool and features.ndim == 4:
-            # (B, d, side, side), but of some transformers (B, side, side, d).
-            last = features.shape[1] == features.shape[2] != features.shape[3]
-            return features.mean((1, 2) if last else (2, 3))
-        return features.flatten(1)
+        maps = self._maps(images)
+        if self.pool and maps.ndim > 2:
+            return maps.mean(tuple(range(1, maps.ndim - 1)) if self.channels_last else tuple(range(2, maps.ndim)))
+        return maps.flatten(1)
+
+    def _maps(self, images: Tensor) -> Tensor:
+        try:
+            return self.layers(self.normalised(images, self.resize))["features"].float()
+        except (RuntimeError, AssertionError) as error:
+            side = self.resize or images.shape[-1]
+            raise ValueError(
+                f"{self.network} does not take images of {side}×{side} pixels ({error}): set resize to what it was trained on."
+            ) from error

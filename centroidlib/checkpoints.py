@@ -88,3 +88,47 @@ def load_generator(path: str | Path) -> AnyGenerator:
     except (safetensors.SafetensorError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{Path(path).name} is no generator of this library, or damaged: train it again.") from error
     return generator.eval()
+
+
+def generator_files(root: Path, explored: str, runs: str = "") -> dict[str, str]:
+    """The generator's file of each arm's first run, the baseline's first, as paths that count from the project's root.
+
+    Args:
+        root: the project's.
+        explored: folder in results/ that holds the runs.
+        runs: names of run folders, separated by spaces; empty for all that hold a generator.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or a run that was asked for, or all of them, holds no generator.
+    """
+    folder = root / "results" / explored
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder results/{explored}: give the name of a batch, or manual for runs by hand.")
+    found: dict[str, str] = {}
+    names = (path.name for path in folder.glob("*_seed*"))
+    for name in runs.split() or sorted(names, key=lambda name: (not name.startswith("baseline"), name)):
+        files = [folder / name / f"generator{kind}.safetensors" for kind in ("", "_half")]
+        here = [file.relative_to(root).as_posix() for file in files if file.is_file()]
+        if runs and not here:
+            raise FileNotFoundError(f"results/{explored}/{name} holds no generator: train it (02_train.ipynb), or leave it out.")
+        if here:
+            found.setdefault(name.partition("_seed")[0], here[0])
+    if not found:
+        raise FileNotFoundError(f"No run in results/{explored} holds a generator: train one first (02_train.ipynb does).")
+    return found
+
+
+def load_generators(files: Mapping[str, str | Path]) -> dict[str, AnyGenerator]:
+    """The arms' generators, in eval mode and frozen.
+
+    Raises:
+        ValueError: a file is damaged, or the generators take latents of different lengths.
+    """
+    generators = {arm: load_generator(path).requires_grad_(False) for arm, path in files.items()}
+    lengths = {arm: generator.latent for arm, generator in generators.items()}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{arm}: {length}" for arm, length in lengths.items())
+        raise ValueError(
+            f"One latent cannot go to all arms, for they take different lengths ({told}): choose runs of one length."
+        )
+    return generators

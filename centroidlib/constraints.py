@@ -12,16 +12,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from centroidlib.balls import Loss, band, hinge_ball, several_balls, squared_ball
+from centroidlib import balls, distributions
+from centroidlib.balls import Loss
 from centroidlib.centroid import CentroidStats
-from centroidlib.distributions import (
-    covariance_of,
-    distance_wasserstein,
-    mean_matching,
-    moment_matching,
-    sliced_energy,
-    sliced_wasserstein,
-)
 from centroidlib.losses import centroid_loss, in_float32
 from centroidlib.streams import random_stream
 
@@ -57,17 +50,17 @@ def equation_3(stats: CentroidStats, unit: str = "raw") -> Constraint:
 
 
 CONSTRAINTS: dict[str, Callable[[Tensor], Loss]] = {
-    "hinge": hinge_ball,
-    "hinge90": partial(hinge_ball, radius=0.9),
-    "squared": squared_ball,
-    "band": band,
-    "nearest": several_balls,
-    "soft": partial(several_balls, soft=True),
-    "distances": distance_wasserstein,
-    "sliced": sliced_wasserstein,
-    "energy": sliced_energy,
-    "mean": mean_matching,
-    "moments": moment_matching,
+    "hinge": balls.hinge_ball,
+    "hinge90": partial(balls.hinge_ball, radius=0.9),
+    "squared": balls.squared_ball,
+    "band": balls.band,
+    "nearest": balls.several_balls,
+    "soft": partial(balls.several_balls, soft=True),
+    "distances": distributions.distance_wasserstein,
+    "sliced": distributions.sliced_wasserstein,
+    "energy": distributions.sliced_energy,
+    "mean": distributions.mean_matching,
+    "moments": distributions.moment_matching,
 }
 
 
@@ -141,6 +134,6 @@ def whitening(real: Tensor, kind: str) -> Loss:
         variances = real.var(0)
         scales = (variances + 1e-3 * variances.mean()).rsqrt()
         return lambda features: (features - centre) * scales
-    values, vectors = torch.linalg.eigh(covariance_of(real).double())
+    values, vectors = torch.linalg.eigh(distributions.covariance_of(real).double())
     matrix = ((vectors / (values.clamp(min=0) + 1e-3 * values.mean()).sqrt()) @ vectors.T).to(real)
     return lambda features: (features - centre) @ matrix

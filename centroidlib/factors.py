@@ -1,13 +1,17 @@
 """Diversity that is counted: which of the drawn faces' known factors generated images show, by a classifier trained here."""
 
 import math
+from pathlib import Path
 
+import safetensors
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.transforms.functional import gaussian_blur
 
 from centroidlib._files import track
+from centroidlib._tensors import write_tensors
 from centroidlib.faces import FACTORS, draw_faces
 from centroidlib.features import check_images, in_batches, to_float
 from centroidlib.streams import batch_indices, random_stream
@@ -72,6 +76,39 @@ def train_factor_classifier(
         optimiser.step()
         schedule.step()
     return classifier.eval().requires_grad_(False)
+
+
+def save_factor_classifier(classifier: FactorClassifier, path: str | Path) -> None:
+    """Write the classifier's weights as safetensors."""
+    write_tensors(path, classifier.state_dict(), {"kind": "factor classifier"})
+
+
+def load_factor_classifier(path: str | Path, device: torch.device | str = "cpu") -> FactorClassifier:
+    """The classifier that `save_factor_classifier` wrote, ready to use.
+
+    Raises:
+        ValueError: the file is damaged or holds something else.
+    """
+    classifier = FactorClassifier()
+    try:
+        classifier.load_state_dict(load_file(path))
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{Path(path).name} is no factor classifier of this library, or damaged: run 01 again.") from error
+    return classifier.to(device=device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
+
+
+def count_factors(images: Tensor, classifier: FactorClassifier) -> dict[str, float]:
+    """What uint8 images (N, 3, 64, 64) show of the known factors.
+
+    Returns:
+        `recognised`: how many of them show every factor so that it is recognised for sure; and, of those images only,
+        what `factor_diversity` says. Where there are none, no kinds, and the divergence of a single face.
+    """
+    levels, probabilities = recognise_factors(images, classifier)
+    sure = (probabilities >= SURE).all(1)
+    if not sure.any():
+        return {"recognised": 0, "kinds": 0, "kinds_share": 0.0, "divergence": sum(map(math.log2, LEVELS))}
+    return {"recognised": int(sure.sum())} | factor_diversity(levels[sure])
 
 
 def recognise_factors(images: Tensor, classifier: FactorClassifier) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """Φ, the frozen feature extractor: image batch in [-1, 1] → feature batch."""
 
+import copy
 import hashlib
 import os
 import pickle
@@ -49,12 +50,45 @@ class FrozenNetwork(nn.Module):
         return (images * self.scale + self.shift).contiguous(memory_format=torch.channels_last)
 
 
-class VGG16Features(FrozenNetwork):
+class FeatureExtractor(FrozenNetwork):
+    """Φ: a frozen network from images (B, 3, H, W) in [-1, 1] to features (B, d), in float32 under autocast too.
+
+    Its parameters get no gradient and it stays in eval mode; gradients flow to the images.
+
+    Attributes:
+        name: short name of the feature space, as it stands in tables.
+        pool: whether features are averaged over positions, so that d is the number of channels; else they are flattened.
+        channels: of the maps, d of the pooled features.
+        channels_last: whether a map's channels come last, as some transformers have them.
+    """
+
+    pool: bool = True
+    channels: int
+    channels_last = False
+
+    @property
+    def name(self) -> str:  # noqa: D102
+        return type(self).__name__.lower()
+
+    def average(self, features: Tensor) -> Tensor:
+        """This Φ's features (B, d), averaged over positions: (B, channels), the same Φ's with `pool`."""
+        if self.pool:
+            return features
+        if self.channels_last:
+            return features.unflatten(1, (-1, self.channels)).mean(1)
+        return features.unflatten(1, (self.channels, -1)).mean(2)
+
+    def pooled(self, pool: bool = True) -> "FeatureExtractor":
+        """The same network, with features averaged over positions, or flattened."""
+        other = copy.copy(self)
+        other.pool = pool
+        return other
+
+
+class VGG16Features(FeatureExtractor):
     """torchvision's VGG-16 to a given layer, frozen: the paper's Φ.
 
-    Calling it maps images (B, 3, H, W) in [-1, 1] to features (B, d), in float32 under autocast too. Its parameters
-    get no gradient and it stays in eval mode; gradients flow to the images. With the defaults at 64×64,
-    d = 256·16·16 = 65,536 (relu3_3).
+    With the defaults at 64×64, d = 256·16·16 = 65,536 (relu3_3).
 
     Args:
         layer: how many layers to keep, 1 to 38. 1 to 31 count torchvision's `vgg16().features` (16 is
@@ -96,6 +130,9 @@ class VGG16Features(FrozenNetwork):
         else:
             mean, std = _load_weights(self.layers, VGG16_Weights[weights])
         self.normalise_with(mean, std)
+        widths = [layer.out_channels for layer in self.layers if isinstance(layer, nn.Conv2d)]
+        widths += [layer.out_features for layer in self.layers.modules() if isinstance(layer, nn.Linear)]
+        self.channels = widths[-1]
         self.freeze()
 
     @property
@@ -103,15 +140,6 @@ class VGG16Features(FrozenNetwork):
         """Short name of the feature space, as it stands in tables: `vgg16_relu3_3`, `vgg16_random_relu3_3`."""
         source = {"IMAGENET1K_V1": "vgg16", "IMAGENET1K_FEATURES": "vgg16_oxford", "random": "vgg16_random"}
         return f"{source[self.weights]}_{layer_name(self.layer)}"
-
-    @property
-    def channels(self) -> int:
-        """Channels of the last layer's maps, d of the pooled features (layers 1 to 31)."""
-        return [module.out_channels for module in self.layers if isinstance(module, nn.Conv2d)][-1]
-
-    def average(self, features: Tensor) -> Tensor:
-        """Flattened features (B, channels · positions) averaged over positions, (B, channels): the same Φ's with `pool`."""
-        return features.unflatten(1, (self.channels, -1)).mean(2)
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"layer={self.layer}, pool={self.pool}, resize={self.resize}"

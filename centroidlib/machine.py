@@ -9,6 +9,11 @@ import torch
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
+def device_here() -> str:
+    """`cuda` where there is a GPU that PyTorch knows, else `cpu`."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def fast_bfloat16(device: torch.device | str = "cpu") -> bool:
     """Whether this kind of device computes in bfloat16; where it does not, bfloat16 is emulated and slower than float32."""
     if torch.device(device).type == "cuda":

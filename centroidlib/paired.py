@@ -85,8 +85,7 @@ def ablation_differences(rows: pd.DataFrame, better: Mapping[str, str], loss: st
     Each is compared with the arms of λ = 0 and `loss` that saw the same images, where there are; only in metrics that all
     have and no loss saw: distances to c mean another thing in every feature space.
     """
-    unseen = [name for name in better if rows[name].notna().all() and not rows[f"{name}_seen_by_loss"].any()]
-    shared = {name: better[name] for name in unseen if not name.endswith("_inf")}
+    shared = shared_metrics(rows, better)
     found = []
     for _, part in rows.groupby("real_images", sort=False):
         without = list(dict.fromkeys(part.loc[part["lambda_"] == 0, "arm"]))
@@ -94,6 +93,12 @@ def ablation_differences(rows: pd.DataFrame, better: Mapping[str, str], loss: st
         if loss in set(part["arm"]):
             found.append(paired_differences(part[part["lambda_"] != 0], shared, loss))
     return pd.concat([table for table in found if len(table)] or [pd.DataFrame(columns=COLUMNS)], ignore_index=True)
+
+
+def shared_metrics(rows: pd.DataFrame, better: Mapping[str, str]) -> dict[str, str]:
+    """The metrics that every run has and no loss saw, but for extrapolated ones, with their sense."""
+    unseen = [name for name in better if rows[name].notna().all() and not rows[f"{name}_seen_by_loss"].any()]
+    return {name: better[name] for name in unseen if not name.endswith("_inf")}
 
 
 def paper_sizes(baseline: pd.DataFrame, primary: Sequence[str]) -> dict[str, float]:

@@ -11,7 +11,7 @@ import pandas as pd
 import seaborn as sns
 import torch
 from IPython.core.interactiveshell import InteractiveShell
-from IPython.display import DisplayHandle, display
+from IPython.display import HTML, DisplayHandle, display
 from IPython.display import Image as Picture
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,6 +26,7 @@ from centroidlib._files import replacing, watched
 REAL = "#4d4d4d"
 # Okabe and Ito's colours: told apart by colour-blind readers, and of different lightness in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+MARKERS = ("o", "s", "^", "D", "v", "P")  # the same arm's, where colours are not seen
 # Of the arms of the verdict, λ = 40 being the paper's strength by our estimate.
 _STRENGTHS = {"lambda40": 1, "lambda4": 2, "lambda100": 3, "lambda10": 4, "lambda1": 5}
 _FIXED = {"baseline": COLOURS[0], "centroid": COLOURS[1]} | {f"centroid-{name}": COLOURS[i] for name, i in _STRENGTHS.items()}
@@ -47,11 +48,17 @@ def arm_colour(arm: str) -> str:
     return _FIXED.get(arm) or COLOURS[2 + sum(arm.encode()) % (len(COLOURS) - 2)]
 
 
+def arm_marker(arm: str) -> str:
+    """The same marker for the same arm, as its colour."""
+    return MARKERS[COLOURS.index(arm_colour(arm))]
+
+
 def put_caption(figure: Figure, text: str) -> None:
-    """Write under a figure, in lines of its width, what was measured with what."""
+    """Write under a figure, in lines of its width, what was measured with what; the figure grows by as much."""
     if text:
-        lines = textwrap.fill(text, int(15 * figure.get_figwidth()))
-        figure.supxlabel(lines, x=0.01, ha="left", fontsize="x-small", color=REAL)
+        lines = textwrap.fill(text.replace("`", ""), int(13.5 * figure.get_figwidth()))
+        label = figure.supxlabel(lines, x=0.01, ha="left", fontsize="small", color=REAL)
+        figure.set_figheight(figure.get_figheight() + label.get_window_extent().height / figure.dpi)
 
 
 def figure_images(images: Tensor, title: str, columns: int = 8) -> Figure:
@@ -115,7 +122,10 @@ def figure_distances(distances: Mapping[str, Tensor], reference_distance: float,
 
 
 def figure_training(history: pd.DataFrame, arm: str, window: int = 10) -> Figure:
-    """Losses, the share outside d_ref, the hinge over the real floor and D's outputs over the steps of a run."""
+    """Losses, the share outside d_ref, the constraint beside real images' value and D's outputs over the steps of a run.
+
+    Where λ moves, it is drawn beside the constraint.
+    """
     smooth = history.set_index("step").rolling(window, min_periods=1).mean()
     figure, axes = plt.subplots(2, 2, figsize=(9, 5), sharex=True)
     colour = arm_colour(arm)
@@ -133,22 +143,44 @@ def figure_training(history: pd.DataFrame, arm: str, window: int = 10) -> Figure
     axes[0, 1].set(ylabel="mean D", title="What the discriminator says", ylim=(0, 1))
     curve(axes[1, 0], "outside", "generated images")
     axes[1, 0].yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes[1, 0].set(ylabel="share of the batch", title="Outside d_ref", xlabel="step")
-    curve(axes[1, 1], "hinge_over_floor", "generated images")
-    axes[1, 1].axhline(1.0, color=REAL, lw=1, ls="--", label="real images")
-    axes[1, 1].set(ylabel="Eq. 3 ÷ real images' value", title="Centroid loss", xlabel="step")
+    axes[1, 0].set(ylabel="share of the batch", title="Outside d_ref", xlabel="step", ylim=(0, None))
+    if "above_floor" in history:
+        curve(axes[1, 1], "above_floor", "generated images")
+        axes[1, 1].axhline(0.0, color=REAL, lw=1, ls="--", label="real images")
+        axes[1, 1].set(ylabel="above real batches, in their std", yscale="asinh", title="Constraint", xlabel="step")
+    else:
+        curve(axes[1, 1], "hinge_over_floor", "generated images")
+        axes[1, 1].axhline(1.0, color=REAL, lw=1, ls="--", label="real images")
+        axes[1, 1].set(ylabel="Eq. 3 ÷ real images' value", title="Centroid loss", xlabel="step")
+    if "lambda" in history:
+        axes[1, 1].plot([], [], color=COLOURS[2], label="λ (right)")
+        beside = axes[1, 1].twinx()
+        beside.plot(history["step"], history["lambda"], color=COLOURS[2], lw=1.5)
+        beside.set(ylabel="λ", ylim=(0, None))
+        beside.spines["right"].set_visible(True)
     for ax in axes.flat:
         if ax.lines:
             ax.legend(fontsize="small")
     return figure
 
 
-def live_view(arm: str) -> Callable[[pd.DataFrame, Path], None] | None:
-    """What `train` shows while it runs: in JupyterLab the curves so far and the latest sample grid; None where nobody watches."""
+def live_view(arm: str, steps: int) -> Callable[[pd.DataFrame, Path], None] | None:
+    """What `train` shows while it runs: in JupyterLab the curves so far and the latest sample grid; None where nobody watches.
+
+    After the last step, `steps`, both are gone: the notebook shows them below, for good.
+    """
     if not watched():
         return None
     handles: list[DisplayHandle] = []
-    return lambda history, grid: show_again(handles, figure_training(history, arm), Picture(filename=grid))
+
+    def show(history: pd.DataFrame, grid: Path) -> None:
+        if history["step"].iloc[-1] < steps:
+            show_again(handles, figure_training(history, arm), Picture(filename=grid))
+        else:
+            for handle in handles:
+                handle.update(HTML(""))
+
+    return show
 
 
 def show_again(handles: list[DisplayHandle], figure: Figure, *pictures: Picture) -> None:
@@ -210,19 +242,30 @@ def figure_embedding(
     return figure
 
 
-def figure_arms(histories: pd.DataFrame, window: int = 10) -> Figure:
-    """Eq. 3 over that of real images and the share outside d_ref, over training, a line a run coloured by its arm."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3))
-    for (arm, seed), run in histories.groupby(["arm", "seed"], sort=False):
+def figure_arms(histories: pd.DataFrame, caption: str = "", window: int = 10) -> Figure:
+    """Eq. 3 over that of real images and the share outside d_ref, over training, a line a run coloured by its arm.
+
+    Args:
+        histories: history.csv of several runs, with columns arm and seed; empty where no run was trained.
+        caption: what was trained with what.
+        window: rows of a history that a point is the mean of.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.6))
+    runs = list(histories.groupby(["arm", "seed"], sort=False)) if len(histories) else []
+    for (arm, _), run in runs:
         smooth = run.set_index("step").rolling(window, min_periods=1).mean(numeric_only=True)
+        look: dict[str, Any] = {"color": arm_colour(str(arm)), "marker": arm_marker(str(arm)), "ms": 4, "markevery": 0.15}
         for ax, column in zip(axes, ("hinge_over_floor", "outside"), strict=True):
-            ax.plot(
-                smooth.index, smooth[column], color=arm_colour(str(arm)), label=str(arm) if seed == run["seed"].min() else None
-            )
+            line = smooth[column].dropna() if column in smooth else pd.Series(dtype=float)  # not Eq. 3 but another
+            if len(line):
+                ax.plot(line.index, line, label=str(arm), **look)
     axes[0].axhline(1.0, color=REAL, lw=1, ls="--", label="real images")
-    axes[0].set(ylabel="Eq. 3 ÷ real images' value", xlabel="step", title=f"Centroid loss (mean of {window} rows)")
+    axes[0].set(ylabel="Eq. 3 ÷ real images' value", xlabel="step", title="Centroid loss of a batch")
     axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes[1].set(ylabel="share of the batch", xlabel="step", title="Outside d_ref")
-    handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
-    axes[1].legend(handles.values(), handles.keys(), loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes[1].set(ylabel="share of the batch", xlabel="step", title="Generated images outside d_ref", ylim=(0, None))
+    drawn = [ax.get_legend_handles_labels() for ax in reversed(axes)]
+    handles = {label: handle for found in drawn for handle, label in zip(*found, strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=4)
+    told = f"A line a run, {len(runs)} runs, each the running mean of {window} batches." if runs else "No run was trained."
+    put_caption(figure, f"{told} The runs: {caption}" if caption else told)
     return figure

@@ -72,6 +72,7 @@ class Run:
         # Whether the stage was finished here before, and is now replaced; a damaged record is known before any work.
         self.finished_before = stage in read_record(self.folder).get("stages", {})
         self._inputs: dict[str, str] = {}
+        self._outputs: list[str] = []
         self._sources: dict[str, str] = {}
         self._began = time.perf_counter()
 
@@ -101,16 +102,21 @@ class Run:
         self._inputs[path.relative_to(self.batch).as_posix()] = sha256(path)
         return path
 
+    def output(self, name: str) -> Path:
+        """Where a file of this name goes in the run's folder, noted in the record as an output."""
+        self._outputs.append(name)
+        return self.folder / name
+
     def save(self, figure: "Figure", name: str) -> None:
-        """Write a figure to `<name>.png` in the run's folder."""
-        with replacing(self.folder / f"{name}.png") as temporary:
+        """Write a figure to `<name>.png` in the run's folder, an output."""
+        with replacing(self.output(f"{name}.png")) as temporary:
             figure.savefig(temporary, format="png")
 
     def finish(self, *outputs: str, **made_with: object) -> None:
         """Note in `run.json` that the stage is done, with what, and the hashes of the files it made.
 
         Args:
-            outputs: names of files in the run's folder.
+            outputs: names of files in the run's folder, beside those that `output` and `save` have noted.
             made_with: what the stage knows of how it was made beyond `versions`, such as the precision it chose.
         """
         record = read_record(self.folder)
@@ -123,7 +129,7 @@ class Run:
             "peak_memory_gb": round(peak_memory(), 2),
             "sources": self._sources,
             "inputs": self._inputs,
-            "outputs": {name: sha256(self.folder / name) for name in outputs},
+            "outputs": {name: sha256(self.folder / name) for name in dict.fromkeys((*outputs, *self._outputs))},
         }
         write_record(self.folder, record)
         unlock(self.folder)

@@ -48,6 +48,11 @@ def draw_batch(images: Tensor, step: int, batch_size: int, seed: int, flip: bool
     return real
 
 
+def at_random(images: Tensor, count: int) -> Tensor:
+    """So many of the images, always the same ones; all of them, in random order, where there are no more."""
+    return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:count]]
+
+
 def to_device(drawn: Tensor, device: torch.device) -> Tensor:
     """What was drawn on the CPU, on the device; a GPU gets it in passing, nobody waits."""
     if device.type == "cuda" and not drawn.is_cuda:

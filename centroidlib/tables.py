@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from centroidlib._files import write_text
+from centroidlib.evaluation.measuring import SPACE_METRICS
 from centroidlib.intervals import mean_interval
 from centroidlib.metrics import named
 from centroidlib.runs import read_record
@@ -19,11 +20,15 @@ PAPER = {
     "paper: DCGAN + centroid loss": {"fid": 30.9519, "lpips_alex": 0.2981},
 }
 PARTS = ("standard_error", "low", "high", "floor", "floor_heldout", "value_at_floor_n")  # of a metric, beside its value
-SPACE_METRICS = ("kid", "precision", "recall", "density", "coverage", "nearest")
 CONDITIONS = {  # columns of runs.csv as captions name them
     **{"lambda_": "λ =", "steps": "steps", "batch_size": "batch", "width": "width", "layer": "layer", "weights": "weights"},
     **{"pool": "pooled", "crop": "crop", "centroid": "ball", "centroid_samples": "images of a batch in Eq. 3 (0: all)"},
     **{"instance_noise": "noise on what D sees", "device": "on", "trained_in": "in"},
+}
+BEYOND = {  # columns for what the paper does not have, with the value that it has: named where it is another
+    **{"constraint": ("in the place of Eq. 3:", "eq3"), "whiten": ("whitened:", "none"), "space": ("features of:", "phi")},
+    **{"warmup": ("steps of warm-up", 0), "adapt": ("λ moves by", 0.0), "architecture": ("networks:", "dcgan")},
+    **{"game": ("game:", "bce"), "r1": ("R1", 0.0), "r2": ("R2", 0.0)},
 }
 ARROWS = {"lower": "lower", "higher": "higher", "floor": "nearer to real images"}
 
@@ -232,18 +237,26 @@ def table1(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
 def conditions(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
     """What the runs were trained and measured with, in sentences: what every table and caption must say."""
     first = rows.iloc[0]
-    known = [name for name in CONDITIONS if name in rows and rows[name].notna().any()]
+    known = {name: words for name, words in CONDITIONS.items() if name in rows and rows[name].notna().any()}
+    known |= {name: words for name, (words, usual) in BEYOND.items() if name in rows and (rows[name].dropna() != usual).any()}
     fields = {name: rows.groupby("arm", sort=False)[name].first() for name in known}
-    same = [f"{CONDITIONS[name]} {_plain(values.iloc[0])}" for name, values in fields.items() if values.nunique() == 1]
+    same = [f"{known[name]} {_plain(values.iloc[0])}" for name, values in fields.items() if values.nunique() == 1]
     apart = {
-        arm: ", ".join(f"{CONDITIONS[name]} {_plain(values[arm])}" for name, values in fields.items() if values.nunique() > 1)
+        arm: ", ".join(
+            f"{known[name]} {_plain(values[arm])}"
+            for name, values in fields.items()
+            if values.nunique() > 1 and not (name in BEYOND and values[arm] == BEYOND[name][1])
+        )
         for arm in dict.fromkeys(rows["arm"])
     }
     images = f"{first['n_fake']:,} generated and {first['n_real']:,} real images of `{first['source']}`"
     told = f"Measured with {images}: {', '.join(same)}."
     if any(apart.values()):
         told += f" {'; '.join(f'{arm}: {what}' for arm, what in apart.items())}."
-    told += " Φ: VGG-16." + (" Distances in Eq. 3 in units of d_ref." if first["unit"] == "d_ref" else " Raw distances in Eq. 3.")
+    networks = {"VGG-16" if name == "vgg16" else name for name in rows.get("extractor", pd.Series(["vgg16"])).fillna("vgg16")}
+    told += f" Φ: {', '.join(sorted(networks))}." + (
+        " Distances in Eq. 3 in units of d_ref." if first["unit"] == "d_ref" else " Raw distances in Eq. 3."
+    )
     if "fid" not in better:
         space = next(iter(better))
         told += f" FID proper was not measured here; `{space}` is another distance, not comparable with the paper's FID."

@@ -106,7 +106,7 @@ def train(
         made_with = {name: found.get(name, value) for name, value in here.items()}
         config = replace(config, precision=made_with["precision"])
         stats = stats.to(device) if stats is not None else None
-        floor = (constraint or equation_3(stats, config.unit)).floor if stats is not None else 0.0
+        paid = (constraint or equation_3(stats, config.unit)) if stats is not None else None
         images = _resident(images, device)
         fixed = draw_latents(64, config.latent, random_stream(config.seed, "samples")).to(device)
         first_bad = torch.full((len(TERMS),), -1, device=device)
@@ -136,8 +136,7 @@ def train(
                 if looking:
                     before, latest = latest, (state.step, time.perf_counter())
                     speed = (latest[0] - before[0]) * config.batch_size / (latest[1] - before[1])
-                    pays = float(floor if state.moving is None else state.moving.floor)
-                    history.append(_row(seen, state.step, pays, speed, latest[1] - began))
+                    history.append(_row(seen, state.step, _beside_real(seen, state, paid), speed, latest[1] - began))
                     bar.set_postfix_str(_said(history[-1]), refresh=False)
                 if keeping:
                     save_generator(state.generator, folder / "generators" / f"step_{state.step:06d}.safetensors")
@@ -195,11 +194,22 @@ def _check_kept(folder: Path, step: int, every: int) -> None:
         )
 
 
-def _row(seen: Mapping[str, Tensor], step: int, floor: float, speed: float, seconds: float) -> dict[str, float]:
+def _beside_real(seen: Mapping[str, Tensor], state: TrainingState, constraint: Constraint | None) -> dict[str, float]:
+    """The constraint beside what real images pay: Eq. 3 as a multiple; others, whose floor may be 0, above it in its scatter."""
+    if "loss_centroid" not in seen:
+        return {}
+    value = float(seen["loss_centroid"])
+    if state.moving is not None or constraint is None or constraint.name.startswith("Eq. 3"):
+        floor = float(state.moving.floor if state.moving is not None else constraint.floor if constraint else 0.0)
+        return {"hinge_over_floor": value / floor if floor > 0 else float("nan")}
+    return {"above_floor": (value - float(constraint.floor)) / float(constraint.scatter)}
+
+
+def _row(
+    seen: Mapping[str, Tensor], step: int, beside_real: Mapping[str, float], speed: float, seconds: float
+) -> dict[str, float]:
     """A row of the history, at so many images per second, `seconds` after training began."""
-    row = {"step": step} | {name: float(value) for name, value in seen.items()}
-    if "loss_centroid" in row:
-        row["hinge_over_floor"] = row["loss_centroid"] / floor if floor > 0 else float("nan")
+    row = {"step": step} | {name: float(value) for name, value in seen.items()} | dict(beside_real)
     row |= {"images_per_second": round(speed, 1), "peak_memory_gb": round(peak_memory(), 2)}
     return row | {"seconds": round(seconds, 2)}
 

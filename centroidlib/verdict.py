@@ -6,7 +6,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from centroidlib.paired import AT_MOST, CLAIMS, WORDS, distance_to_target, holm, paired_differences, t_interval
+from centroidlib.paired import (
+    AT_MOST,
+    CLAIMS,
+    WORDS,
+    distance_to_target,
+    holm,
+    paired_differences,
+    primary_outcomes,
+    t_interval,
+)
 from centroidlib.tables import conditions, each_protocol, markdown, number
 
 
@@ -47,11 +56,7 @@ def _judgement(rows: pd.DataFrame, better: Mapping[str, str], baseline: str) -> 
     """The lines of one protocol's runs."""
     gaps = paired_differences(rows, better, baseline)
     if gaps.empty:
-        there = ", ".join(dict.fromkeys(rows["arm"]))
-        return [
-            f"**Answer.** No arm and the baseline (λ = 0, arm `{baseline}`) share a seed, so nothing is compared; "
-            f"there are runs of {there}."
-        ]
+        return [f"**Answer.** {why_nothing(rows, baseline)}"]
     most = int(gaps["seeds"].max())
     if most < 2:
         opening = (
@@ -70,16 +75,44 @@ def _judgement(rows: pd.DataFrame, better: Mapping[str, str], baseline: str) -> 
     return [*lines, "", conditions(rows, better)]
 
 
+def compared_in(metric: str, better: Mapping[str, str]) -> str:
+    """A metric's name, and what of it is compared where that is not its value."""
+    return f"`{metric}`" + (", distance to real images'" if better[metric] == "floor" else "")
+
+
+def why_nothing(rows: pd.DataFrame, baseline: str = "baseline") -> str:
+    """Why these runs have no paired differences, in a sentence."""
+    if (protocols := rows["protocol"].nunique()) > 1:
+        return f"These runs were measured under {protocols} protocols: the verdict takes them one protocol at a time."
+    there = ", ".join(dict.fromkeys(rows["arm"]))
+    return f"No arm and the baseline (λ = 0, arm `{baseline}`) share a seed, so nothing is compared; there are runs of {there}."
+
+
 def differences_table(gaps: pd.DataFrame, better: Mapping[str, str], told: str) -> str:
     """All paired differences as a Markdown table, and below it what is `told` of how they were measured."""
     rows = [["arm less", "", "metric", "difference", "95 % interval", "p, corrected", "seeds", "what it says"]]
     for _, gap in gaps.iterrows():
-        what = f"`{gap['metric']}`" + (", distance to real images'" if better[gap["metric"]] == "floor" else "")
+        what = compared_in(gap["metric"], better)
         what += " (primary)" if gap["primary"] else " (seen by the loss)" if gap["seen_by_loss"] else ""
         interval = "–" if np.isnan(gap["low"]) else f"{gap['low']:+.4g} to {gap['high']:+.4g}"
         numbers = [f"{gap['difference']:+.4g}", interval, number(gap["p_holm"]), str(gap["seeds"])]
         rows.append([gap["arm"], gap["baseline"], what, *numbers, gap["word"]])
     return f"{markdown(rows)}\n\nIntervals are not corrected for their number. {told}"
+
+
+def courses(curves: pd.DataFrame, gaps: pd.DataFrame, better: Mapping[str, str], baseline: str = "baseline") -> str:
+    """`course` of every arm in the primary outcomes, a line each; or that it cannot be told, and what it would take.
+
+    Args:
+        curves: columns arm, seed, step and the metrics with their `_floor`; empty where no run has a curve.
+        gaps: of `paired_differences`; empty where nothing is compared.
+        better: `lower`, `higher` or `floor` by metric.
+        baseline: the arm that the others are compared with.
+    """
+    if curves.empty or gaps.empty:
+        return "That cannot be told: it takes learning curves of an arm and of the baseline, with seeds that both have."
+    arms = [arm for arm in dict.fromkeys(curves["arm"]) if arm != baseline]
+    return "\n".join(course(curves, name, arm, better[name], baseline) for name in primary_outcomes(better) for arm in arms)
 
 
 def course(curves: pd.DataFrame, metric: str, arm: str, way: str, baseline: str = "baseline") -> str:

@@ -78,6 +78,23 @@ def test_held_out_images_and_what_the_loss_has_seen_are_marked_beside_the_arms()
     assert (ax.get_title(loc="left"), ax.get_xlabel()) == ("fid", "lower is better (seen)")
 
 
+def test_many_metrics_are_drawn_no_wider_than_a_page_with_the_arms_names_below_each_column():
+    names = ["fid_768", "kid_768", "precision_768", "recall_768", "density_768", "lpips_alex"]
+    rows = pd.DataFrame({"arm": ["baseline", "centroid"], "seed": 0, "protocol": ""}).assign(**dict.fromkeys(names, 0.5))
+    rows = rows.assign(**{f"{name}_{part}": np.nan for name in names for part in ("low", "high", "floor")})
+    groups, better = {"fid_768": names[:5], "images": names[5:]}, dict.fromkeys(names, "lower")
+    figure = comparisons.figure_metrics(rows, groups, better, "Measured so.")
+    assert figure.get_figwidth() * plt.rcParams["figure.dpi"] <= 900
+    assert [ax.get_title(loc="left") for ax in figure.axes] == names
+    named = [any(label.get_text() for label in ax.get_xticklabels()) for ax in figure.axes]
+    assert named == [False, True, True, True, False, True]
+    labels = ["Fréchet distance", "MMD²", "share of images", "share of images", "ratio", "distance of pairs"]
+    assert [ax.get_ylabel() for ax in figure.axes] == labels
+    caption = figure.get_supxlabel().replace("\n", " ")
+    assert caption.endswith("a line a seed. Runs: 1 baseline, 1 centroid. Measured so.")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["baseline", "centroid", "real images"]
+
+
 @pytest.mark.parametrize("drawn", [True, False])
 def test_neighbours_are_drawn_only_where_they_may_be(drawn):
     fake = torch.zeros(3, 3, 4, 4, dtype=torch.uint8)
@@ -85,11 +102,13 @@ def test_neighbours_are_drawn_only_where_they_may_be(drawn):
     assert sum(bool(ax.images) for ax in figure.axes) == (6 if drawn else 3)
 
 
-def test_ratios_are_bars():
-    ratios = pd.DataFrame({"work": ["step", "distance 2048"], "precision": "float32", "ratio": [0.5, 8.0]})
+def test_ratios_are_bars_to_either_side_of_1():
+    ratios = pd.DataFrame({"work": ["step", "a batch"], "precision": ["float32", "–"], "ratio": [0.5, 8.0]})
     (ax,) = figures.figure_ratios(ratios).axes
-    assert [bar.get_width() for bar in ax.patches] == [0.5, 8.0]
-    assert [text.get_text() for text in ax.texts] == ["0.5×", "8.0×"]
+    assert [(bar.get_x(), bar.get_width()) for bar in ax.patches] == [(1.0, -0.5), (1.0, 7.0)]
+    assert [text.get_text() for text in ax.texts] == ["0.50×", "8.00×"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["step, float32", "a batch"]
+    assert ax.get_xlim()[0] < 0.5 < 8.0 < ax.get_xlim()[1]
 
 
 def test_protocols_are_drawn_apart_each_beside_its_floor():

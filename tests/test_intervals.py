@@ -9,6 +9,7 @@ from centroidlib.intervals import (
     GROUPS,
     Estimate,
     frechet_interval,
+    jackknife_interval,
     kernel_interval,
     mean_interval,
     neighbour_intervals,
@@ -99,6 +100,15 @@ def test_kernel_interval_is_the_jackknifes():
     assert kernel_interval(REAL, FAKE).value == pytest.approx(kernel_distance(REAL, FAKE), rel=1e-12)
 
 
+def test_any_measure_has_the_jackknifes_interval():
+    def between_means(real, fake):
+        return float((real.double().mean(0) - fake.double().mean(0)).norm())
+
+    check(jackknife_interval(between_means, REAL, FAKE), *transcribed(between_means, REAL, FAKE)[:2])
+    shorter, long = kernel_interval(REAL, FAKE), jackknife_interval(kernel_distance, REAL, FAKE)
+    assert (long.low, long.high) == pytest.approx((shorter.low, shorter.high), rel=1e-9)
+
+
 @pytest.mark.parametrize("rows", [1024, 20])
 def test_neighbour_intervals_are_the_jackknifes(rows, monkeypatch):
     monkeypatch.setattr("centroidlib.metrics.ROWS", rows)
@@ -126,7 +136,7 @@ def test_few_images_have_a_value_and_no_interval():
     real, fake = REAL[: 2 * GROUPS - 1], FAKE[: 2 * GROUPS]
     for sides in ((real, fake), (fake, real)):
         assert frechet_interval(*sides) == (Estimate(frechet_distance(*sides)), None)
-        assert kernel_interval(*sides) == Estimate(kernel_distance(*sides))
+        assert kernel_interval(*sides) == jackknife_interval(kernel_distance, *sides) == Estimate(kernel_distance(*sides))
         wanted = dict(
             zip(("precision", "recall", "density", "coverage"), precision_recall(*sides) + density_coverage(*sides), strict=True)
         )

@@ -170,7 +170,7 @@ def test_fewer_images_than_neighbours_leave_out_what_needs_neighbours(setting, f
 
 def test_what_no_loss_has_seen_is_not_marked_as_seen(setting):
     real, _, fake, spaces, stats, floors, _ = setting
-    entries = cl.measure(fake, real, spaces[:1], stats, floors, trained_in_phi=False)
+    entries = cl.measure(fake, real, spaces[:1], stats, floors, trained_in="")
     assert not any(entry["seen_by_loss"] for entry in entries.values())
 
 

@@ -430,9 +430,9 @@ def test_clean_without_inception_is_refused():
         metric_spaces(VGG16Features(2, "random"), 0, clean=True)
 
 
-def test_phis_fully_connected_layers_are_no_pooled_space(monkeypatch):
+def test_a_phi_of_too_many_dimensions_is_no_space_to_measure_in():
     phi = VGG16Features(2, "random")
-    phi.layer = 33
+    phi.channels = 4096  # as of the fully connected layers
     assert [space.name for space in metric_spaces(phi, 0)] == ["fd_vgg16_random"]
 
 

@@ -1,10 +1,8 @@
 """The notebooks, executed as quick.yml does at a tiny size, in a copy of the project; and by hand."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from celeba_files import write_celeba
+from copies import TINY, TINY_BENCHMARK, Copy
 from PIL import Image
 
 from centroidlib.batch import plan
@@ -20,29 +19,11 @@ from centroidlib.batch.__main__ import main
 from centroidlib.batch.state import state_of
 from centroidlib.runs import read_record
 
-ROOT = Path(__file__).parents[1]
-TINY = {"count": 60, "steps": 4, "batch_size": 8, "width": 4, "history_every": 1, "samples_every": 2, "samples": 40, "points": 30}
-TINY |= {"held_out_count": 30}
 SHARED, RUNS = ["01_centroid", "05_compare"], ["baseline_seed0", "centroid_seed0"]
 SPACES = ("vgg16_random", "vgg16_random_relu3_3")
 PARTS = ("fd", "kid", "precision", "recall", "density", "coverage", "nearest")
 METRICS = {f"{part}_{space}" for part in PARTS for space in SPACES} | {"inside_d_ref", "centre_offset"}
-
-
-class Copy:
-    """A copy of the project with a cache of its own, in which commands run as a user types them."""
-
-    def __init__(self, folder):
-        self.root = folder / "copy"
-        for name in ("centroidlib", "notebooks"):
-            shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
-        shutil.copy(ROOT / "pyproject.toml", self.root)
-        self.sources = {path: path.read_bytes() for path in self.root.glob("notebooks/**/*.*")}
-        self.environment = os.environ | {"CENTROIDLIB_CACHE": str(folder / "cache"), "TORCH_HOME": str(folder / "no weights")}
-
-    def python(self, *arguments, cwd="."):
-        command = [sys.executable, "-m", *map(str, arguments)]
-        return subprocess.run(command, cwd=self.root / cwd, env=self.environment, capture_output=True, text=True)
+METRICS |= {"factors_recognised", "factors_kinds", "factors_divergence"}
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +177,7 @@ def test_a_generators_moving_average_is_an_arm_of_its_own(executed, project):
     folder = project.root / "results" / "ema"
     shutil.copytree(executed[1] / "01_centroid", folder / "01_centroid")
     (project.root / "notebooks" / "batches" / "ema.yml").write_text(json.dumps(batch))
-    settings = [f"{name}={value}" for name, value in TINY.items() if name != "points"]
+    settings = [f"{name}={value}" for name, value in TINY.items() if name not in ("points", "factor_steps")]
     done = project.python("centroidlib.batch", "notebooks/batches/ema.yml", "--set", *settings)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = pd.read_csv(folder / "runs.csv").set_index("arm")
@@ -219,7 +200,61 @@ def test_the_ablation_reads_the_runs_of_a_batch(executed, project):
     assert (folder / "ablation.png").is_file()
 
 
-def test_the_idea_in_two_dimensions_runs_by_hand(project):
+def test_beyond_the_paper_the_family_is_punished_and_ranked(executed, project):
+    settings = ("-p", "batch", "quick", "-p", "count", TINY["count"], "-p", "punished_batch", 24)
+    done = project.python("papermill", "notebooks/08_beyond.ipynb", "beyond.ipynb", *settings)
+    assert done.returncode == 0, done.stderr
+    folder = executed[1] / "08_beyond"
+    assert {"band", "energy", "Eq. 3"} < set(pd.read_csv(folder / "punished.csv")["constraint"])
+    assert list(pd.read_csv(folder / "ranking.csv")["arm"]) == ["centroid"]
+    cells = nbformat.read(project.root / "beyond.ipynb", as_version=4).cells
+    assert "**Answer.**" in cells[-1].outputs[-1].data["text/markdown"]
+    for name in ("punished", "pareto"):
+        assert (folder / f"{name}.png").is_file()
+
+
+def test_another_arm_trains_with_another_constraint_network_game_and_extractor(project):
+    arms = {
+        "baseline": {"lambda_": 0},
+        "energy": {"constraint": "energy", "whiten": "diagonal", "game": "relativistic", "r1": 0.1, "warmup": 2, "adapt": 0.1},
+        "residual": {"constraint": "mean", "architecture": "resnet", "game": "hinge"},
+        "own": {"space": "discriminator", "lambda_": 1},
+    }
+    parameters = {"source": "synthetic", "extractor": "resnet18:layer1", "factor_steps": 0, "held_out": "synthetic"}
+    file = project.root / "notebooks" / "batches" / "others.yml"
+    notebooks = ["01_centroid", "02_train", "03_evaluate", "05_compare", "08_beyond"]
+    file.write_text(json.dumps({"notebooks": notebooks, "parameters": parameters, "arms": arms}))
+    tiny = {name: value for name, value in TINY.items() if name not in ("points", "factor_steps")} | {"punished_batch": 24}
+    tiny |= {"count": 140, "calibration": 20}
+    done = project.python("centroidlib.batch", file, "--set", *(f"{name}={value}" for name, value in tiny.items()))
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = project.root / "results" / "others"
+    rows = pd.read_csv(folder / "runs.csv").set_index("arm")
+    assert rows.loc["energy", "constraint"] == "energy"
+    assert {"fd_vgg16_random", "fd_resnet18_random_layer1"} <= set(rows)
+    assert rows["fd_resnet18_random_layer1_seen_by_loss"].all()
+    assert "factors_kinds" not in rows  # without steps for the classifier nothing is counted
+    history = pd.read_csv(folder / "energy_seed0" / "history.csv")
+    assert {"above_floor", "lambda"} <= set(history)
+    assert "Φ: resnet18:layer1" in (folder / "05_compare" / "table.md").read_text()
+    assert sorted(pd.read_csv(folder / "08_beyond" / "ranking.csv")["arm"]) == ["energy", "own", "residual"]
+
+
+def test_the_explorer_takes_the_generators_of_a_batch(executed, project):
+    done = project.python("papermill", "notebooks/09_explore.ipynb", "explored.ipynb", "-p", "explored", "quick")
+    assert done.returncode == 0, done.stderr
+    folder = project.root / "results" / "manual" / "09_explore"
+    assert {path.name for path in folder.glob("*.png")} == {"walk.png", "pushes.png"}
+    sources = read_record(folder)["stages"]["09_explore"]["sources"]
+    files = [*(f"{run}/generator.safetensors" for run in RUNS), "01_centroid/centroid.safetensors"]
+    assert list(sources) == [f"results/quick/{file}" for file in files]
+    cells = nbformat.read(project.root / "explored.ipynb", as_version=4).cells
+    answer = cells[-1].outputs[-1].data["text/markdown"]
+    assert all(f"`{arm}` lies between" in answer for arm in ("baseline", "centroid"))
+
+
+def test_the_idea_in_two_dimensions_runs_by_hand(project, monkeypatch):
+    monkeypatch.setitem(project.environment, "JPY_SESSION_NAME", "00_start_here.ipynb")  # as in JupyterLab: shown live
     done = project.python("papermill", "notebooks/00_start_here.ipynb", "idea.ipynb", "-p", "toy_steps", 40)
     assert done.returncode == 0, done.stderr
     shares = pd.read_csv(project.root / "results" / "manual" / "00_start_here" / "shares.csv", index_col=0)
@@ -227,6 +262,8 @@ def test_the_idea_in_two_dimensions_runs_by_hand(project):
     np.testing.assert_allclose(shares.sum(axis=1), 1)
     cells = nbformat.read(project.root / "idea.ipynb", as_version=4).cells
     assert "**Answer.**" in cells[-1].outputs[-1].data["text/markdown"]
+    pictures = [sum("image/jpeg" in output.get("data", {}) for output in cell.get("outputs", [])) for cell in cells]
+    assert [count for count in pictures if count] == [1, 1, 1, 1]  # what was shown live is gone
 
 
 def test_the_papers_experiment_runs_on_files_laid_out_as_celebas_are(project, tmp_path):
@@ -274,31 +311,23 @@ def test_a_notebook_runs_by_hand_through_plain_papermill(project):
 
 
 def test_the_benchmark_writes_its_ratios(project):
-    settings = [
-        "repeats=1",
-        "largest=64",
-        "images=2",
-        "files=3",
-        "lpips_pairs=2",
-        "network_weights=seeded",
-        "step_images=4",
-        "step_width=4",
-        "trivial_runs=2",
-        "bare_runs=2",
-        "sweep=False",
-    ]
+    settings = [f"{name}={value}" for name, value in TINY_BENCHMARK.items()]
     done = project.python("centroidlib.batch", "notebooks/batches/benchmark.yml", "--set", *settings)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = project.root / "results" / "benchmark"
     ratios = pd.read_csv(folder / "ratios.csv")
     assert list(ratios) == ["work", "ours_seconds", "reference_seconds", "ratio", "reference", "machine", "precision"]
     assert list(ratios["work"])[-2:] == ["batch of one trivial notebook", "a run of 2 trivial ones"]
-    kinds = {"step", "what", "DCGAN", "centroid", "inception", "distance", "files", "batch", "a"}
+    kinds = {"step", "what", "DCGAN", "centroid", "inception", "distance", "files", "lpips", "batch", "a"}
     assert set(ratios["work"].str.split().str[0]) == kinds
     steps = ratios[ratios["reference"] == "literal Algorithm 1"]
     assert steps["reference_seconds"].nunique() == 3  # without the loss, with it, and what it adds
     assert ratios["ratio"].tolist() == pytest.approx((ratios["reference_seconds"] / ratios["ours_seconds"]).tolist(), rel=0.02)
     assert (folder / "06_benchmark" / "ratios.png").is_file()
+    cells = nbformat.read(folder / "06_benchmark" / "06_benchmark.ipynb", 4).cells
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    assert [output.text for output in outputs if output.get("name") == "stderr"] == []
+    assert outputs[-1].data["text/markdown"].startswith("**Answer.** On this machine (")
 
 
 def test_bad_input_ends_the_batch_in_a_sentence_before_any_training(project, cache, capsys):

@@ -20,6 +20,19 @@ def closed_figures():
 def test_an_arm_has_one_colour_everywhere():
     assert plots.arm_colour("baseline") != plots.arm_colour("centroid")
     assert plots.arm_colour("lambda4") == plots.arm_colour("lambda4")
+    arms = ("baseline", "centroid", "centroid-lambda4", "centroid-lambda10", "centroid-lambda1", "centroid-lambda100")
+    assert len({plots.arm_marker(arm) for arm in arms}) == len({plots.arm_colour(arm) for arm in arms}) == 6
+
+
+def test_a_long_caption_takes_no_room_from_the_picture():
+    heights = []
+    for caption in ("", "What was measured with what. " * 20 + "`code`"):
+        figure, ax = plt.subplots(figsize=(4, 1.8))
+        plots.put_caption(figure, caption)
+        figure.canvas.draw()  # warns where the axes have no room left
+        heights.append(ax.get_window_extent().height)
+    assert heights[1] == pytest.approx(heights[0], rel=0.1)
+    assert "`" not in figure.get_supxlabel()
 
 
 def test_the_polar_embedding_keeps_true_distances_and_the_flat_one_principal_components():
@@ -71,7 +84,7 @@ HISTORY = pd.DataFrame({"step": [1, 2], "loss_d": [1.0, 2.0], "loss_adversarial"
 
 def test_where_nobody_watches_nothing_is_shown_live(monkeypatch):
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    assert plots.live_view("baseline") is None
+    assert plots.live_view("baseline", 3) is None
 
 
 def test_in_jupyterlab_the_same_two_pictures_are_drawn_again(monkeypatch, tmp_path):
@@ -90,16 +103,18 @@ def test_in_jupyterlab_the_same_two_pictures_are_drawn_again(monkeypatch, tmp_pa
 
     monkeypatch.setenv("JPY_SESSION_NAME", "02_train.ipynb")
     monkeypatch.setattr(plots, "display", display)
-    show = plots.live_view("baseline")
+    show = plots.live_view("baseline", steps=3)
     for step in (1, 2, 3):
         grid = tmp_path / f"step_{step:06d}.png"
         Image.new("RGB", (step, 5)).save(grid)
         show(HISTORY, grid)
-    curves, samples = (handle.pictures for handle in handles)
+    curves, samples = (handle.pictures.copy() for handle in handles)
     assert [picture.data for picture in samples] == [path.read_bytes() for path in sorted(tmp_path.iterdir())]
     assert len(curves) == 3
     assert all(len(figure.axes) == 4 for figure in curves)
     assert plt.get_fignums() == []
+    show(HISTORY.assign(step=[2, 3]), grid)
+    assert [handle.pictures[-1].data for handle in handles] == ["", ""]  # they stand below, for good
 
 
 def test_an_image_grid_shows_every_image():
@@ -122,4 +137,34 @@ def test_an_image_grid_is_the_same_when_it_is_saved_and_then_shown(tmp_path):
 def test_arms_are_drawn_for_every_run():
     history = pd.DataFrame({"step": [1, 2], "outside": [0.1, 0.2], "hinge_over_floor": [0.5, 0.6], "arm": "baseline", "seed": 0})
     both = pd.concat([history, history.assign(arm="centroid")])
-    assert len(plots.figure_arms(both).axes[1].lines) == 2
+    figure = plots.figure_arms(both, "Measured so.")
+    assert len(figure.axes[1].lines) == 2
+    assert {line.get_marker() for line in figure.axes[1].lines} == {"o", "s"}
+    caption = figure.get_supxlabel().replace("\n", " ")
+    assert caption == "A line a run, 2 runs, each the running mean of 10 batches. The runs: Measured so."
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["baseline", "centroid", "real images"]
+
+
+def test_an_arm_without_eq_3_is_drawn_where_it_has_values():
+    history = pd.DataFrame({"step": [1, 2], "outside": [0.1, 0.2], "hinge_over_floor": [0.5, 0.6], "arm": "baseline", "seed": 0})
+    other = history.assign(arm="energy", hinge_over_floor=np.nan)
+    figure = plots.figure_arms(pd.concat([history, other]))
+    figure.canvas.draw()
+    assert [len(ax.lines) for ax in figure.axes] == [2, 2]  # the baseline and real images; both arms
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["baseline", "energy", "real images"]
+
+
+def test_where_no_run_was_trained_it_is_said():
+    figure = plots.figure_arms(pd.DataFrame())
+    assert figure.get_supxlabel() == "No run was trained."
+
+
+def test_a_moving_strength_and_another_constraint_have_their_own_axes():
+    columns = ("loss_d", "loss_adversarial", "d_real", "d_fake", "outside", "hinge_over_floor")
+    history = pd.DataFrame({"step": [1, 2]} | dict.fromkeys(columns, 0.5))
+    plain = plots.figure_training(history, "a")
+    moving = plots.figure_training(history.assign(**{"lambda": 2.0}), "a")
+    assert [len(figure.axes) for figure in (plain, moving)] == [4, 5]
+    assert moving.axes[-1].get_ylabel() == "λ"
+    other = plots.figure_training(history.assign(above_floor=3.0).drop(columns="hinge_over_floor"), "a")
+    assert other.axes[3].get_ylabel() == "above real batches, in their std"

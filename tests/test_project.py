@@ -65,6 +65,11 @@ def test_continuous_integration_runs_the_tests():
 # The README.
 
 
+def prose():
+    """The README but for its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
 def test_the_readmes_training_loop_runs(tmp_path, monkeypatch):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     block, *more = re.findall(r"^<!-- this block is run by the tests -->\n```python\n(.*?)^```$", readme, re.M | re.S)
@@ -81,7 +86,7 @@ def test_the_readmes_training_loop_runs(tmp_path, monkeypatch):
 
 
 def test_the_readmes_links_lead_somewhere():
-    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    links = re.findall(r"\]\(([^)#:]+)\)", prose())
     assert len(links) >= 6
     assert [link for link in links if not (ROOT / link).exists()] == []
 
@@ -89,8 +94,10 @@ def test_the_readmes_links_lead_somewhere():
 # The notebooks' sources.
 
 
-def test_the_notebooks_are_numbered_without_a_gap():
-    assert [path.stem[:2] for path in NOTEBOOKS] == ["00", "01", "02", "03", "04", "05", "06", "07"]
+def test_the_notebooks_are_numbered_without_a_gap_and_stand_in_the_readme():
+    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number:02}" for number in range(len(NOTEBOOKS))]
+    rows = re.findall(r"^\| \[`(\w+)`\]\(notebooks/(\w+)\.ipynb\) \| .*\?", prose(), re.M)
+    assert rows == [(path.stem, path.stem) for path in NOTEBOOKS]
 
 
 @each(NOTEBOOKS)

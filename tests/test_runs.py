@@ -101,6 +101,18 @@ def test_the_record_says_what_was_made_from_what(project):
     assert str(project) not in (run.folder / "run.json").read_text()
 
 
+def test_outputs_are_noted_where_they_are_named_saved_or_finished_with(project):
+    run = Run("02_train", PARAMETERS)
+    run.output("table.md").write_text("|")
+    run.save(plt.figure(), "curve")
+    run.save(plt.figure(), "curve")  # a cell that is run again
+    plt.close("all")
+    (run.folder / "history.csv").write_text("1")
+    run.finish("history.csv", "curve.png")
+    outputs = read_record(run.folder)["stages"]["02_train"]["outputs"]
+    assert outputs == {name: sha256(run.folder / name) for name in ("history.csv", "curve.png", "table.md")}
+
+
 def test_a_stage_adds_what_it_was_made_with(project):
     run = Run("02_train", PARAMETERS)
     run.finish(precision="bfloat16", threads=7)

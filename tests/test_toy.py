@@ -1,9 +1,18 @@
 """Tests of the toy GAN in the plane."""
 
+import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 import torch
 
-from centroidlib import constraint_of, toy
+from centroidlib import constraint_of, plots, toy
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    plots.use_style()
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +62,40 @@ def test_a_strong_pull_keeps_all_points_inside_the_ball(real):
     assert toy.cluster_shares(kept[150])[0][5:] == [0, 0]
 
 
+def test_what_the_loss_does_not_see_costs_nothing(real):
+    centre, reference = real.mean(0), float((real - real.mean(0)).norm(dim=1).mean())
+    loss = constraint_of("hinge", real, "none", toy.BATCH)
+    clouds = toy.blind_spots(real, centre, reference)
+    prices = {name: loss(points).item() for name, points in clouds.items()}
+    assert {len(points) for points in clouds.values()} == {1000}
+    assert prices.pop("real points") > 0.1
+    assert list(prices.values()) == pytest.approx([0, 0, 0], abs=1e-6)
+    assert (clouds["all at the centre"] - centre).norm(dim=1).max() < 0.3  # where no real point is
+    assert (real - centre).norm(dim=1).min() > 0.4
+    assert max(toy.cluster_shares(clouds["all at one cluster"])[0]) > 0.98
+    assert 0.9 < ((clouds["anywhere in the ball"] - centre).norm(dim=1) / reference).max() <= 1 + 1e-5
+    figure = toy.figure_blind(clouds, prices | {"real points": 0.2}, centre, reference)
+    assert [axes.get_title(loc="left") for axes in figure.axes][:2] == ["real points pay 0.200", "all at the centre pay 0.000"]
+
+
+@pytest.mark.parametrize(
+    ("far", "none", "words"),
+    [
+        ((0.3, 0.0), (0.4, 0.1), ["With the pull more of what is made is like", "the far clusters are no longer made."]),
+        ((0.3, 0.1), (0.1, 0.4), ["With the pull less of what is made is like", "the far clusters are made less often."]),
+        ((0.1, 0.3), (0.3, 0.32), ["With the pull about as much of what is made", "the far clusters are made more often."]),
+        ((0.2, 0.22), (0.3, 0.3), ["made about as often as without it."]),
+    ],
+)
+def test_the_answer_follows_from_the_shares(far, none, words):
+    table = pd.DataFrame({"far 6": [0.28, *far], "none": [0.005, *none]}, ["real", "baseline", "centroid"])
+    table.insert(0, "near 1", 1 - table.sum(axis=1))
+    said = toy.answer(table, {"real points": 0.21, "all at the centre": 0.0, "far out": 0.5})
+    assert all(word in said for word in words), said
+    assert f"at none lie {none[0]:.0%} and {none[1]:.0%} (in the data 0.5%)" in said
+    assert said.endswith("it cannot see: all at the centre, all this costs nothing, while real points pay 0.210.")
+
+
 def test_figures_show_every_arm_at_every_step(real):
     runs = {"baseline": toy.train_toy(real, steps=4, shots=2), "centroid": toy.train_toy(real, steps=4, shots=2, seed=1)}
     figure = toy.figure_toy(runs, real, real.mean(0), 1.7)
@@ -65,4 +108,10 @@ def test_figures_show_every_arm_at_every_step(real):
         "4",
     ]
     assert len(toy.figure_ball(real, real.mean(0), 1.7).axes) == 2
+    shares = toy.shares_table({"real": real} | {arm: kept[4] for arm, kept in runs.items()}, real.mean(0))
+    (axes,) = toy.figure_shares(shares, "Seed 0.").axes
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx(shares.to_numpy().ravel().tolist())
+    colours = {text.get_text() for text in axes.get_legend().get_texts()}
+    assert colours == {"real", "baseline", "centroid"}
+    assert all(figure.get_supxlabel() for figure in map(plt.figure, plt.get_fignums()))  # captions
     assert toy.live_view("baseline", real, real.mean(0), 1.7) is None  # nobody watches

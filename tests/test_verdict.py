@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from centroidlib import paired, verdict
+from centroidlib import ablation, paired, verdict
 from centroidlib.evaluation.comparisons import figure_ablation
 
 BETTER = {"fid_768": "lower", "recall_768": "higher", "fd_vgg16_random": "lower", "lpips_alex": "floor", "centre_offset": "lower"}
@@ -201,6 +201,14 @@ def test_the_table_holds_every_difference(rows):
     assert "| –" in single
 
 
+def test_why_nothing_is_compared_is_said(rows):
+    assert "share a seed, so nothing is compared; there are runs of centroid." in verdict.why_nothing(
+        rows[rows["arm"] == "centroid"]
+    )
+    both = pd.concat([rows.assign(protocol="crop = 1"), rows.assign(protocol="crop = 0.8")])
+    assert verdict.why_nothing(both).startswith("These runs were measured under 2 protocols")
+
+
 STEPS = np.arange(250, 1501, 250)
 
 
@@ -262,6 +270,19 @@ def test_a_course_needs_two_pairs_and_uses_the_steps_that_all_have():
     assert "4 seeds" in said
 
 
+def test_the_courses_are_of_every_arm_in_the_primary_outcomes(rows):
+    curves = curves_of(lambda x: falling(x) - 1, falling).assign(lpips_alex=0.3, lpips_alex_floor=0.29)
+    gaps = paired.paired_differences(rows, BETTER)
+    said = verdict.courses(curves, gaps, BETTER).split("\n")
+    assert [line.split(":")[0] for line in said] == [
+        "- **centroid**, `fid_768`",
+        "- **centroid**, distance of `lpips_alex` to the real images'",
+    ]
+    assert said[0] == verdict.course(curves, "fid_768", "centroid", "lower")
+    for missing in ((curves[:0], gaps), (curves, gaps[:0])):
+        assert "takes learning curves of an arm and of the baseline" in verdict.courses(*missing, BETTER)
+
+
 def test_the_scatter_of_the_last_checkpoints_is_about_their_trend(rows):
     curves = curves_of(lambda x: falling(x * 4 / 3), falling)
     found, better = paired.with_checkpoint_scatter(rows, curves, "fid_768")
@@ -278,7 +299,7 @@ def test_the_scatter_of_the_last_checkpoints_is_about_their_trend(rows):
 
 
 @pytest.fixture
-def ablation(rows):
+def ablated(rows):
     """Two sets of real images with a baseline each; one metric that only some arms have."""
     rows = rows.assign(real_images="whole", fd_own=1.0)
     rows = rows.assign(fd_own_floor=0.0, fd_own_seen_by_loss=True)
@@ -287,32 +308,58 @@ def ablation(rows):
     return pd.concat([rows, other], ignore_index=True)
 
 
-def test_an_ablation_compares_each_arm_with_the_baseline_of_its_own_images(ablation):
-    gaps = paired.ablation_differences(ablation, BETTER | {"fd_own": "lower"})
+def test_an_ablation_compares_each_arm_with_the_baseline_of_its_own_images(ablated):
+    gaps = paired.ablation_differences(ablated, BETTER | {"fd_own": "lower"})
     assert dict(zip(gaps["arm"], gaps["baseline"], strict=True)) == {"centroid": "baseline", "crop": "crop-baseline"}
     wide = gaps.pivot(index="metric", columns="arm", values="difference")
     assert wide.loc["fid_768", "crop"] == pytest.approx(2 * wide.loc["fid_768", "centroid"])
     assert set(wide.index) == set(BETTER) - {"centre_offset"}  # nor what a loss saw, nor what only some have
 
 
-def test_an_ablation_compares_with_the_loss_as_it_is_too(ablation):
-    shuffled = ablation[ablation["arm"] == "centroid"].assign(arm="shuffled", fid_768=ablation["fid_768"] + 0.1)
-    gaps = paired.ablation_differences(pd.concat([ablation, shuffled]), BETTER)
+def test_an_ablation_compares_with_the_loss_as_it_is_too(ablated):
+    shuffled = ablated[ablated["arm"] == "centroid"].assign(arm="shuffled", fid_768=ablated["fid_768"] + 0.1)
+    gaps = paired.ablation_differences(pd.concat([ablated, shuffled]), BETTER)
     beside = gaps[gaps["baseline"] == "centroid"]
     assert set(beside["arm"]) == {"shuffled"}
     assert beside.set_index("metric").loc["fid_768", "difference"] == pytest.approx(0.1)
 
 
-def test_arms_without_a_baseline_on_their_images_are_left_out(ablation):
-    gaps = paired.ablation_differences(ablation[ablation["arm"] != "crop-baseline"], BETTER)
+def test_arms_without_a_baseline_on_their_images_are_left_out(ablated):
+    gaps = paired.ablation_differences(ablated[ablated["arm"] != "crop-baseline"], BETTER)
     assert set(gaps["arm"]) == {"centroid"}
-    assert paired.ablation_differences(ablation[ablation["arm"] == "crop"], BETTER).empty
+    assert paired.ablation_differences(ablated[ablated["arm"] == "crop"], BETTER).empty
 
 
-def test_the_ablations_figure_has_a_row_an_arm_and_a_dot_a_seed(ablation):
-    gaps = paired.ablation_differences(ablation, BETTER)
-    gaps = gaps[gaps["baseline"] != "centroid"]
-    figure = figure_ablation(ablation, gaps, ["fid_768", "lpips_alex"], BETTER, "Measured so.")
+def test_an_ablation_says_how_far_arms_lie_and_which_can_be_told_apart(ablated):
+    shuffled = ablated[ablated["arm"] == "centroid"].assign(arm="shuffled")
+    for more, words in (([0.1, 0.11, 0.09, 0.1], "`shuffled` (worse)"), ([0.2, -0.1, 0.15, -0.05], "none")):
+        rows = pd.concat([ablated, shuffled.assign(fid_768=shuffled["fid_768"] + more)])
+        said = ablation.answer(rows, paired.ablation_differences(rows, BETTER), BETTER)
+        assert said.startswith(
+            "**Answer.** After 1,500 steps, paired over 4 seeds, corrected for the number of arms:\n\n- `fid_768`"
+        )
+        assert "-0.475 (`crop`) to -0." in said
+        assert "(`shuffled`); distinguishable of 3: `crop` (improved), `centroid` (improved)" in said
+        assert f" Beside the loss as it is, `centroid`: distinguishable of 1: {words}." in said
+        assert "`lpips_alex`, distance to real images': " in said
+        assert ("cannot be said" in said) == (words == "none")
+        assert said.endswith("That two arms cannot be told apart does not show that they are alike.")
+
+
+def test_an_ablation_of_which_nothing_follows_says_so(ablated):
+    alone = ablated[ablated["seed"] == 0]
+    said = ablation.answer(alone, paired.ablation_differences(alone, BETTER), BETTER)
+    assert "paired over 1 seed, which distinguishes nothing:" in said
+    assert "; distinguishable of 2: none." in said
+    assert "So which part of the loss matters cannot be said from these runs." in said
+    lonely = ablated[ablated["arm"] == "crop"]
+    said = ablation.answer(lonely, paired.ablation_differences(lonely, BETTER), BETTER)
+    assert "nothing is compared; there are runs of crop." in said
+
+
+def test_the_ablations_figure_has_a_row_an_arm_and_a_dot_a_seed(ablated):
+    gaps = paired.ablation_differences(ablated, BETTER)
+    figure = figure_ablation(ablated, gaps, ["fid_768", "lpips_alex"], BETTER, "Measured so.")
     left, right = figure.axes
     assert [label.get_text() for label in left.get_yticklabels()] == ["centroid", "crop"]
     dots = next(line for line in left.lines if len(line.get_xdata()) == 4)

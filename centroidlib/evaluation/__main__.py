@@ -137,7 +137,7 @@ def evaluate(options: argparse.Namespace) -> str:
         held = observe_images(held_out, spaces, phi, stats, lpips, pairs, "held-out images") if held_out is not None else None
         floors = measure_real(observed, spaces, stats, len(fake), held)
     made = observe_images(fake, spaces, phi, stats, lpips, pairs, "generated images")
-    measured = measure(made, observed, spaces, stats, floors, trained_in_phi=False)
+    measured = measure(made, observed, spaces, stats, floors, trained_in="")
     protocol = protocol_of(
         *(real, held_out, spaces, phi), samples=len(fake), lpips=lpips, pairs=pairs, resize="none", batch_norm="none"
     )

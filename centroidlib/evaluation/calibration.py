@@ -10,8 +10,10 @@ from torchvision.transforms.functional import gaussian_blur
 
 from centroidlib._files import track
 from centroidlib.centroid import exact_distances
-from centroidlib.features import VGG16Features, in_batches
+from centroidlib.evaluation.observing import generate_images, generated
+from centroidlib.features import FeatureExtractor, VGG16Features, device_of, in_batches
 from centroidlib.metrics import effective_rank, mean_of
+from centroidlib.models import AnyGenerator, Generator, initialise
 from centroidlib.streams import random_stream
 
 PATCH = 16  # pixels
@@ -51,8 +53,44 @@ def calibration_pictures(images: Tensor, mean: Tensor, seed: int = 0) -> dict[st
     return {name: pictures.round().clamp(0, 255).to(torch.uint8) for name, pictures in made.items()}
 
 
+def calibration_sets(
+    images: Tensor, others: Tensor | None, count: int, trained: AnyGenerator | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Real images to take centres of, and sets of pictures by name to see where they lie.
+
+    Args:
+        images: real images, uint8 (N, 3, 64, 64).
+        others: real images that were never trained on, if there are any.
+        count: images of the centre; a fifth as many of each kind of picture, made of other images.
+        trained: a generator, to see where its images lie, beside an untrained DCGAN's.
+    """
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(1))
+    few = max(2, min(count // 5, len(images) // 6))
+    pictures = calibration_pictures(images[order[:few]], images[:2000].float().mean(0))
+    if others is not None:
+        pictures["held-out images"] = others[:few]
+    untrained = Generator()
+    initialise(untrained, torch.Generator().manual_seed(0))
+    pictures["an untrained DCGAN"] = torch.cat(list(generated(untrained, few, 0, batch_norm="train")))
+    if trained is not None:
+        pictures["a trained generator"] = generate_images(trained, few, 0)
+    return images[order[few:][:count]], pictures
+
+
+def calibration_networks(phi: FeatureExtractor) -> list[FeatureExtractor]:
+    """Φ with flattened features, and VGG-16 at several depths beside it, of Φ's weights where they are VGG-16's and random."""
+    kind, layer = (phi.weights, phi.layer) if isinstance(phi, VGG16Features) else ("random", 16)
+    depths = sorted({depth for depth in (4, 9, 16, layer) if depth <= min(layer, 31)})
+    networks: list[FeatureExtractor] = [
+        VGG16Features(depth, weights) for weights in dict.fromkeys([kind, "random"]) for depth in depths
+    ]
+    if not isinstance(phi, VGG16Features):
+        networks.append(phi.pooled(False))
+    return [network.to(device_of(phi)) for network in networks]
+
+
 def calibrate(
-    reference: Tensor, pictures: Mapping[str, Tensor], networks: Sequence[VGG16Features]
+    reference: Tensor, pictures: Mapping[str, Tensor], networks: Sequence[FeatureExtractor]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Where pictures lie relative to c and d_ref of reference images, in each network's features, flattened and pooled.
 
@@ -61,7 +99,7 @@ def calibrate(
     Args:
         reference: real images, uint8 (N, 3, H, W), of which c and d_ref are taken.
         pictures: sets of pictures by name, uint8; real images that are none of the reference among them.
-        networks: slices of VGG-16 to layers 1 to 31, not pooled.
+        networks: not pooled.
 
     Returns:
         Two tables. One row a space: `space`, `dimensions`, `reference_distance`, `floor` (Eq. 3 of the reference images, in
@@ -108,7 +146,7 @@ def calibrate(
     return pd.DataFrame(spaces), pd.DataFrame(lies)
 
 
-def _features(images: Tensor, network: VGG16Features) -> Tensor:
+def _features(images: Tensor, network: FeatureExtractor) -> Tensor:
     return torch.cat([batch.cpu() for batch in in_batches(images, network)])
 
 

@@ -10,11 +10,18 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 from torch import Tensor
 
 from centroidlib.intervals import mean_interval
 from centroidlib.metrics import named
-from centroidlib.plots import COLOURS, REAL, arm_colour, put_caption
+from centroidlib.plots import COLOURS, REAL, arm_colour, arm_marker, put_caption
+
+UNITS = {  # of a metric's values, by what its name begins with
+    **dict.fromkeys(("fid", "fd_", "between_checkpoints"), "Fréchet distance"),
+    **dict.fromkeys(("precision", "recall", "coverage", "inside_d_ref"), "share of images"),
+    **{"kid": "MMD²", "density": "ratio", "nearest": "distance", "lpips": "distance of pairs", "centre_offset": "÷ d_ref"},
+}
 
 
 def figure_measured(measured: Mapping[str, Mapping[str, Any]], spaces: Sequence[str], arm: str) -> Figure:
@@ -68,19 +75,27 @@ def _over_n(ax: Axes, entry: Mapping[str, Any], limit: Mapping[str, Any] | None,
     ax.legend(fontsize="x-small")
 
 
-def figure_curves(curves: pd.DataFrame, metrics: Sequence[str], caption: str = "") -> Figure:
+def axis_label(metric: str) -> str:
+    """What an axis of this metric's values shows."""
+    return next((label for kind, label in UNITS.items() if metric.startswith(kind)), "")
+
+
+def figure_curves(curves: pd.DataFrame, metrics: Sequence[str] = (), caption: str = "") -> Figure:
     """Learning curves of runs, a panel a metric: thin a run, thick the mean of an arm's seeds with its 95 % t interval.
+
+    The axis is that of the runs and of real images: an interval of few seeds may leave it.
 
     Args:
         curves: columns arm, seed, step, n_fake and the metrics with their `_floor`, the value of real images.
-        metrics: to draw.
+        metrics: to draw; all by default.
         caption: what was measured with what.
     """
-    columns = min(4, len(metrics))
+    metrics = metrics or [str(name).removesuffix("_floor") for name in curves if str(name).endswith("_floor")]
+    columns = min(3, len(metrics))
     lines = -(-len(metrics) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(3.2 * columns, 2.7 * lines + 0.3), squeeze=False)
+    figure, axes = plt.subplots(lines, columns, figsize=(max(5.0, 3.4 * columns), 2.6 * lines + 1.0), squeeze=False)
     for ax in axes.flat[len(metrics) :]:
-        ax.set_axis_off()
+        ax.remove()
     for ax, metric in zip(axes.flat, metrics, strict=False):
         for arm, mine in curves.groupby("arm", sort=False):
             wide = mine.pivot(index="step", columns="seed", values=metric)
@@ -88,14 +103,19 @@ def figure_curves(curves: pd.DataFrame, metrics: Sequence[str], caption: str = "
             ax.plot(wide.index, wide, color=arm_colour(str(arm)), lw=0.7, alpha=0.35)
             found = [mean_interval(torch.tensor(row.dropna().to_numpy(float))) for _, row in wide.iterrows()]
             mean, low, high = np.array([estimate[:3] for estimate in found], dtype=float).T  # of one seed NaN for the ends
-            ax.plot(wide.index, mean, "o-", color=arm_colour(str(arm)), lw=1.8, ms=3, label=f"{arm}, {seeds}")
+            look: dict[str, Any] = {"color": arm_colour(str(arm)), "marker": arm_marker(str(arm)), "lw": 1.8, "ms": 4}
+            ax.plot(wide.index, mean, label=f"{arm}, {seeds}", **look)
             ax.fill_between(wide.index, low, high, color=arm_colour(str(arm)), alpha=0.15, lw=0)
         ax.axhline(curves[f"{metric}_floor"].iloc[0], color=REAL, lw=1, ls="--", label="real images")
-        ax.set(title=metric, xlabel="step")
-        if metric.startswith(("fid", "fd_")):
-            ax.set_ylim(0, None)
-    axes.flat[0].legend(fontsize="x-small")
-    put_caption(figure, f"{curves['n_fake'].iloc[0]:,} generated images a point. {caption}")
+        ax.set(title=metric, xlabel="step", ylabel=axis_label(metric))
+        shown = curves[[metric, f"{metric}_floor"]].to_numpy(float)
+        least, most = float(np.nanmin(shown)), float(np.nanmax(shown))
+        margin = 0.08 * (most - least) or 0.1
+        ax.set_ylim(0.0 if metric.startswith(("fid", "fd_")) else least - margin, most + margin)
+    axes.flat[0].legend(fontsize="small")
+    several = curves["seed"].nunique() > 1
+    bands = " Bands: 95 % t intervals of the mean over seeds, which may leave the picture." if several else ""
+    put_caption(figure, f"Here {curves['n_fake'].iloc[0]:,} generated images a point.{bands} {caption}")
     return figure
 
 
@@ -147,14 +167,18 @@ def figure_neighbours(fake: Tensor, nearest: Tensor | None, distances: Tensor, o
 
 
 def figure_ratios(ratios: pd.DataFrame) -> Figure:
-    """A bar a work: the reference's seconds ÷ ours; rows of ratios.csv."""
-    figure, ax = plt.subplots(figsize=(8, 0.45 * len(ratios) + 0.8))
-    labels = ratios["work"] + ", " + ratios["precision"]
-    bars = ax.barh(labels, ratios["ratio"], color=[COLOURS[2] if ratio > 1 else COLOURS[1] for ratio in ratios["ratio"]])
-    ax.bar_label(bars, [f"{ratio:.1f}×" for ratio in ratios["ratio"]], padding=3, fontsize="small")
+    """A bar a work, from 1 to the reference's seconds ÷ ours, so that twice and half as fast are as long; rows of ratios.csv."""
+    figure, ax = plt.subplots(figsize=(8, 0.3 * len(ratios) + 0.8))
+    labels = ratios["work"] + (", " + ratios["precision"]).where(ratios["precision"] != "–", "")
+    colours = [COLOURS[2] if ratio > 1 else COLOURS[1] for ratio in ratios["ratio"]]
+    bars = ax.barh(labels, ratios["ratio"] - 1, left=1, color=colours)
+    ax.bar_label(bars, [f"{ratio:.2f}×" for ratio in ratios["ratio"]], padding=3, fontsize="small")
     ax.axvline(1.0, color="black", lw=1, ls="--")
     ax.invert_yaxis()
-    ax.set(xlabel="times as fast as the reference")
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.margins(y=0.02)
+    ax.set(xlabel="times as fast as the reference", xlim=(0.4 * min(1, ratios["ratio"].min()), 1.8 * ratios["ratio"].max()))
     return figure
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from centroidlib._files import replacing, write_text
 from centroidlib.evaluation.measuring import PAIRWISE_AT_MOST, Floors
 from centroidlib.evaluation.networks import Space
-from centroidlib.features import VGG16Features, fingerprint
+from centroidlib.features import FeatureExtractor, fingerprint
 from centroidlib.images import images_digest
 from centroidlib.metrics import Gaussian
 
@@ -22,7 +22,7 @@ def protocol_of(
     real: Tensor | None,
     held_out: Tensor | None,
     spaces: Sequence[Space],
-    phi: VGG16Features | None,
+    phi: FeatureExtractor | None,
     *,
     samples: int,
     lpips: Mapping[str, nn.Module] | None = None,
@@ -30,6 +30,7 @@ def protocol_of(
     crop: float = 1.0,
     resize: str = "bilinear",
     batch_norm: str = "eval",
+    classifier: nn.Module | None = None,
 ) -> dict[str, Any]:
     """What decides the meaning of a measurement; its hash is the fingerprint.
 
@@ -44,8 +45,10 @@ def protocol_of(
         crop: of the real images, fraction of the width.
         resize: filter of the real images.
         batch_norm: mode in which the generator sampled.
+        classifier: of the drawn faces' factors, where they are counted.
     """
-    return {
+    counted = {"factors": fingerprint(classifier)} if classifier is not None else {}
+    return counted | {
         "real_images": None if real is None else images_digest(real),
         "n_real": None if real is None else len(real),
         "held_out_images": None if held_out is None else images_digest(held_out),

@@ -1,40 +1,43 @@
 """Every metric of what was observed: real images against each other once, then generated ones against the real."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from centroidlib import metrics
 from centroidlib.centroid import CentroidStats
 from centroidlib.evaluation.networks import Space
-from centroidlib.evaluation.observing import Observed, group_sizes
+from centroidlib.evaluation.observing import Observed, group_sizes, observe_images
 from centroidlib.intervals import (
     Estimate,
     frechet_interval,
+    jackknife_interval,
     kernel_interval,
     mean_interval,
     neighbour_intervals,
     offset_interval,
     share_interval,
 )
-from centroidlib.metrics import (
-    Gaussian,
-    density_coverage,
-    frechet_distance,
-    kernel_distance,
-    nearest_distances,
-    precision_recall,
-)
+from centroidlib.metrics import Gaussian
 from centroidlib.streams import random_stream
 
 PAIRWISE_AT_MOST = 5_000  # images a side where all distances between two sets are held: memory grows with the square
+# What compares two sets of features, (real, fake) → value, by its name in a space; its interval is the jackknife's.
+PAIRWISE: dict[str, Callable[[Tensor, Tensor], float]] = {
+    "kid": metrics.kernel_distance,
+}
+INTERVALS = {"kid": kernel_interval}  # of those with a shorter way to it
+SPACE_METRICS = (*PAIRWISE, "precision", "recall", "density", "coverage", "nearest")
 # By the name's beginning; else lower. `floor`: the nearer to real images' own value the better.
 BETTER = {
     **dict.fromkeys(("precision", "recall", "coverage"), "higher"),
-    **dict.fromkeys(("density", "nearest", "lpips", "inside_d_ref"), "floor"),
+    **dict.fromkeys(("density", "nearest", "lpips", "inside_d_ref", "factors_recognised", "factors_kinds"), "floor"),
 }
+LPIPS_KINDS = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet1_1"}  # what its networks are called as Φ
 NEIGHBOURS = 5  # k of density and coverage: fewer images have no such neighbour
 Floors = Mapping[str, Mapping[str, Any]]
 
@@ -92,7 +95,7 @@ def measure(
     spaces: Sequence[Space],
     stats: CentroidStats | None,
     floors: Floors,
-    trained_in_phi: bool = True,
+    trained_in: str = "vgg16",
 ) -> dict[str, dict[str, Any]]:
     """Every metric of generated images, with its interval and beside its floor.
 
@@ -102,7 +105,8 @@ def measure(
         spaces: where to measure.
         stats: the training images' centroid; None to leave out what needs Φ.
         floors: from `measure_real`; may be empty.
-        trained_in_phi: whether a loss saw Φ: then distances to c, and LPIPS in VGG-16, are marked as seen.
+        trained_in: name of the Φ that a loss saw: then distances to c, and LPIPS in the same kind of network, are marked as
+            seen; empty where no loss saw any.
 
     Returns:
         Entries of metrics.json: name → value, standard_error, low, high, interval, floor, floor_heldout, floor_n,
@@ -113,13 +117,7 @@ def measure(
     entries: dict[str, dict[str, Any]] = {}
 
     def note(name: str, found: Estimate, n_fake: int, n_real: int | None, seen: bool, at_floor: float | None = None) -> None:
-        floor = floors.get(name, {})
-        entries[name] = {
-            **{"value": found.value, "standard_error": found.error, "low": found.low, "high": found.high},
-            **{"interval": found.method, "floor": floor.get("floor"), "floor_heldout": floor.get("floor_heldout")},
-            **{"floor_n": floor.get("n"), "value_at_floor_n": at_floor, "n_real": n_real, "n_fake": n_fake},
-            **{"seen_by_loss": seen, "better": _better(name)},
-        }
+        entries[name] = entry(name, found, floors, n_fake, n_real, seen, at_floor)
 
     for space in spaces:
         features, seen = shuffled(fake.features[space.name]), space.seen_by_loss
@@ -133,14 +131,15 @@ def measure(
         n = floors.get(space.name, {}).get("n", 0)
         at_floor = None
         if isinstance(reference, Tensor) and 2 <= n <= fake.count:
-            at_floor = frechet_distance(reference[:n], features[:n])
+            at_floor = metrics.frechet_distance(reference[:n], features[:n])
         for name, found in zip((space.name, f"{space.name}_inf"), frechet_interval(reference, features), strict=True):
             if found:
                 note(name, found, fake.count, real.count or None, seen, at_floor if name == space.name else None)
         if not isinstance(reference, Tensor):
             continue
         near, sample = reference[:PAIRWISE_AT_MOST], features[:PAIRWISE_AT_MOST]
-        pairwise = {"kid": kernel_interval(near, sample)}
+        ways = {name: INTERVALS.get(name, partial(jackknife_interval, compare)) for name, compare in PAIRWISE.items()}
+        pairwise = {name: interval(near, sample) for name, interval in ways.items()}
         if min(len(near), len(sample)) > NEIGHBOURS:
             pairwise |= neighbour_intervals(near, sample)
         pairwise_at_floor = {}
@@ -152,11 +151,55 @@ def measure(
         note(space.named("nearest"), _nearest(features, reference), len(sample), real.count, seen)
     for net, values in fake.lpips.items():
         n_real = 2 * len(real.lpips[net]) if net in real.lpips else None
-        note(f"lpips_{net}", mean_interval(values), 2 * len(values), n_real, net == "vgg" and trained_in_phi)
+        note(
+            f"lpips_{net}",
+            mean_interval(values),
+            2 * len(values),
+            n_real,
+            bool(trained_in) and trained_in.startswith(LPIPS_KINDS[net]),
+        )
     if stats and len(fake.distances):
-        note("inside_d_ref", inside(fake, stats), fake.count, stats.count, trained_in_phi)
-        note("centre_offset", _offset(fake, stats), fake.count, stats.count, trained_in_phi)
+        note("inside_d_ref", inside(fake, stats), fake.count, stats.count, bool(trained_in))
+        note("centre_offset", _offset(fake, stats), fake.count, stats.count, bool(trained_in))
     return entries
+
+
+def nearest_training(
+    fake: Observed, real: Observed, held_out: Tensor | None, space: Space
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """How near generated images come to training images, and how near other images do.
+
+    Args:
+        fake: the generated images.
+        real: the training images.
+        held_out: real images that were never trained on, uint8, if there are any.
+        space: to measure in.
+
+    Returns:
+        For each generated image that was kept (K,) the distance to the nearest training image, which one that is, and by
+        name the distances of at most 5,000 other images.
+    """
+    training = real.features[space.name]
+    distances, nearest = metrics.nearest_distances(fake.features[space.name][: len(fake.images)], training)
+    among = metrics.nearest_distances(training[:PAIRWISE_AT_MOST], training, skip_self=True)[0]
+    beside = {"training images, to another one": among}
+    if held_out is not None:
+        own = observe_images(held_out, [space]).features[space.name]
+        beside["held-out images"] = metrics.nearest_distances(own[:PAIRWISE_AT_MOST], training)[0]
+    return distances, nearest, beside
+
+
+def entry(
+    name: str, found: Estimate, floors: Floors, n_fake: int, n_real: int | None, seen: bool, at_floor: float | None = None
+) -> dict[str, Any]:
+    """A metric's entry in metrics.json."""
+    floor = floors.get(name, {})
+    return {
+        **{"value": found.value, "standard_error": found.error, "low": found.low, "high": found.high},
+        **{"interval": found.method, "floor": floor.get("floor"), "floor_heldout": floor.get("floor_heldout")},
+        **{"floor_n": floor.get("n"), "value_at_floor_n": at_floor, "n_real": n_real, "n_fake": n_fake},
+        **{"seen_by_loss": seen, "better": _better(name)},
+    }
 
 
 def _compared(space: Space, real: Tensor, other: Tensor) -> dict[str, float]:
@@ -169,16 +212,16 @@ def _compared(space: Space, real: Tensor, other: Tensor) -> dict[str, float]:
 
 def _pairwise(near: Tensor, sample: Tensor) -> dict[str, float]:
     """What takes all distances between two sets of features, without intervals."""
-    found = {"kid": kernel_distance(near, sample)}
+    found = {name: compare(near, sample) for name, compare in PAIRWISE.items()}
     if min(len(near), len(sample)) > NEIGHBOURS:
-        found["precision"], found["recall"] = precision_recall(near, sample)
-        found["density"], found["coverage"] = density_coverage(near, sample)
+        found["precision"], found["recall"] = metrics.precision_recall(near, sample)
+        found["density"], found["coverage"] = metrics.density_coverage(near, sample)
     return found
 
 
 def _nearest(queries: Tensor, references: Tensor, own: bool = False) -> Estimate:
     """Mean distance of images to the nearest training image; of training images (`own`) to the nearest other one."""
-    return mean_interval(nearest_distances(queries[:PAIRWISE_AT_MOST], references, skip_self=own)[0])
+    return mean_interval(metrics.nearest_distances(queries[:PAIRWISE_AT_MOST], references, skip_self=own)[0])
 
 
 def inside(observed: Observed, stats: CentroidStats) -> Estimate:

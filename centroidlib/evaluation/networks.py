@@ -14,13 +14,13 @@ from torchvision.models.inception import BasicConv2d
 
 from centroidlib.features import (
     IMAGENET,
-    FrozenNetwork,
+    FeatureExtractor,
     VGG16Features,
     check_images,
     device_of,
     finding_weights,
 )
-from centroidlib.metrics import named
+from centroidlib.metrics import MAX_DIMENSIONS, named
 
 METRIC_SEED = 1000  # of the random network that measures; the loss's is another
 INCEPTION_LAYERS = {64: "maxpool1", 192: "maxpool2", 768: "Mixed_6e", 2048: "Mixed_7c"}  # the last in use, by dims
@@ -28,10 +28,11 @@ DINOV2_URL = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_
 LPIPS_FILES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth", "squeeze": "squeezenet1_1-b8a52dc0.pth"}
 
 
-class _Published(FrozenNetwork):
-    """A published network that measures, a few images at a time."""
+class _Published(FeatureExtractor):
+    """A published network, a few images at a time."""
 
     network: nn.Module
+    pool = True
 
     def __init__(self, precision: str) -> None:
         super().__init__()
@@ -88,7 +89,8 @@ class InceptionFeatures(_Published):
             raise ValueError(f"pytorch-fid's Inception has features of {known} dimensions, not {dims}.")
         if resizing not in ("pytorch-fid", "clean"):
             raise ValueError(f"resizing is 'pytorch-fid' or 'clean', not {resizing!r}.")
-        self.dims, self.resizing = dims, resizing
+        self.dims = self.channels = dims
+        self.resizing = resizing
         what, filename = "pytorch-fid's Inception", FID_WEIGHTS_URL.rsplit("/", 1)[-1]
         with finding_weights(what, filename, "set fid_dims = 0 to measure in a random network"):
             layers = dict(fid_inception_v3().eval().named_children())
@@ -99,6 +101,10 @@ class InceptionFeatures(_Published):
                 module.conv = fuse_conv_bn_eval(module.conv, module.bn)
                 module.add_module("bn", nn.Identity())
         self._hold(network, what, filename, f"choose fewer dims than {dims}, or a complete file")
+
+    @property
+    def name(self) -> str:  # noqa: D102
+        return f"inception_{self.dims}"
 
     def extra_repr(self) -> str:  # noqa: D102
         return f"dims={self.dims}, resizing={self.resizing}, precision={self.precision}"
@@ -124,6 +130,9 @@ class Dinov2Features(_Published):
         ValueError: other precision, or the weights are damaged or hold NaN.
         FileNotFoundError: the weights (1.2 GB) are neither cached nor to be downloaded.
     """
+
+    name = "dinov2"
+    channels = 1024
 
     def __init__(self, precision: str = "float32") -> None:
         super().__init__(precision)
@@ -210,13 +219,13 @@ def published_networks(
 
 
 def metric_spaces(
-    phi: VGG16Features, fid_dims: int = 2048, *, clean: bool = False, dinov2: bool = False, precision: str = "float32"
+    phi: FeatureExtractor, fid_dims: int = 2048, *, clean: bool = False, dinov2: bool = False, precision: str = "float32"
 ) -> list[Space]:
     """The spaces to measure in, on Φ's device.
 
     First the published networks that are asked for, then always a VGG-16 slice with random weights, which no loss sees
-    and which needs no file (`fd_vgg16_random`), and last Φ's own features, pooled to d ≤ 2,048 (`fd_vgg16_relu3_3`); not for
-    Φ's fully connected layers.
+    and which needs no file (`fd_vgg16_random`), and last Φ's own features, pooled (`fd_vgg16_relu3_3`); not where those have
+    more than 2,048 dimensions, as of VGG-16's fully connected layers.
 
     Args:
         phi: the loss's Φ.
@@ -231,12 +240,12 @@ def metric_spaces(
         ModuleNotFoundError: `dinov2` without timm.
     """
     published = published_networks(fid_dims, clean=clean, dinov2=dinov2, precision=precision)
-    spaces = [Space(name, load(), False) for name, load in published.items()]
+    spaces = [Space(name, load(), name == f"fd_{phi.name}") for name, load in published.items()]
     random = VGG16Features(16, "random", pool=True, seed=METRIC_SEED)
-    spaces.append(Space("fd_vgg16_random", random, phi.weights == "random" and phi.seed == METRIC_SEED))
-    if phi.layer <= 31:
-        pooled = VGG16Features(phi.layer, phi.weights, True, phi.resize, phi.seed)
-        spaces.append(Space(f"fd_{phi.name}", pooled, True, pooled_from_phi=True))
+    same = isinstance(phi, VGG16Features) and phi.weights == "random" and phi.seed == METRIC_SEED
+    spaces.append(Space("fd_vgg16_random", random, same))
+    if phi.channels <= MAX_DIMENSIONS and not any(space.seen_by_loss for space in spaces[:-1]):
+        spaces.append(Space(f"fd_{phi.name}", phi.pooled(), True, pooled_from_phi=True))
     for space in spaces:
         space.network.to(device_of(phi))
     return spaces

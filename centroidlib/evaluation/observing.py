@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from centroidlib._files import cache_folder, replacing, track
 from centroidlib.centroid import CentroidStats
 from centroidlib.evaluation.networks import Space
-from centroidlib.features import VGG16Features, device_of, fingerprint, to_float, to_uint8
+from centroidlib.features import FeatureExtractor, device_of, fingerprint, to_float, to_uint8
 from centroidlib.images import images_digest
 from centroidlib.intervals import GROUPS
 from centroidlib.losses import centroid_distances
@@ -105,8 +105,8 @@ def observe(
                 distances[here.start : seen] = centroid_distances(full, stats).cpu()
                 sums.index_add_(0, torch.tensor(here, device=device) % GROUPS, full.double())
             for space in spaces:
-                if space.pooled_from_phi and isinstance(phi, VGG16Features):
-                    found = full if phi.pool else phi.average(full)
+                if space.pooled_from_phi and isinstance(phi, FeatureExtractor):
+                    found = phi.average(full)
                 else:
                     found = _finite(space.network(images), space.network, space.name, here)
                 if here.start == 0:

@@ -1,44 +1,20 @@
-"""Comparing our time with a reference's: interleaved in one run, as ratios; and the references that no package holds."""
+"""What a step of training is timed against: Algorithm 1 word for word, and pytorch/examples' DCGAN."""
 
 import copy
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from unittest.mock import patch
 
-import nbformat
-import numpy as np
 import torch
-from pytorch_fid import inception
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Adam
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-from centroidlib._files import replacing
 from centroidlib.algorithm import TrainingState, start
 from centroidlib.centroid import CentroidStats
 from centroidlib.config import TrainingConfig
 from centroidlib.features import VGG16Features
-
-
-def interleaved(*works: Callable[[], object], repeats: int = 5) -> np.ndarray:
-    """Seconds of each in every turn, (repeats, works), after one unmeasured turn: so a slow spell hits all alike."""
-    times: list[list[float]] = [[] for _ in works]
-    for repeat in range(repeats + 1):
-        for work, found in zip(works, times, strict=True):
-            began = time.perf_counter()
-            work()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            if repeat:
-                found.append(time.perf_counter() - began)
-    return np.array(times).T
 
 
 def literal_start(config: TrainingConfig, device: torch.device | str = "cpu") -> TrainingState:
@@ -137,66 +113,3 @@ def examples_dcgan(folder: Path, config: TrainingConfig, device: torch.device | 
             step(real.to(device))
 
     return epoch
-
-
-@contextmanager
-def seeded_inception(torch_home: Path, seed: int = 0) -> Iterator[None]:
-    """Inside, pytorch-fid's file is one of random weights in its form, in a torch cache at `torch_home`.
-
-    Times do not depend on the weights, and the published file is not on every machine.
-    """
-    path = torch_home / "hub" / "checkpoints" / inception.FID_WEIGHTS_URL.rsplit("/", 1)[-1]
-    if not path.is_file():
-        with patch.object(inception, "load_state_dict_from_url"), patch.object(nn.Module, "load_state_dict"):
-            network = inception.fid_inception_v3()
-        rng = torch.Generator().manual_seed(seed)
-        for name, tensor in network.state_dict().items():
-            if tensor.ndim > 1:
-                nn.init.kaiming_normal_(tensor, generator=rng)
-            elif name.endswith(("bn.weight", "running_var")):
-                tensor.uniform_(0.5, 1.5, generator=rng)
-            elif tensor.is_floating_point():
-                tensor.normal_(0.0, 0.2, generator=rng)
-        with replacing(path) as temporary:
-            torch.save(network.state_dict(), temporary)
-    with patch.dict(os.environ, {"TORCH_HOME": str(torch_home)}):
-        yield
-
-
-TRIVIAL = (
-    'batch = "manual"  # folder in results/\narm = "a"  # of the batch\nseed = 0  # of nothing',
-    'from centroidlib.runs import Run\n\nrun = Run("01_trivial", globals())',
-    '(run.folder / "seed.txt").write_text(str(seed))\nrun.finish("seed.txt")',
-)
-BARE = """from sys import argv
-from papermill import execute_notebook
-for seed in range(int(argv[1])):
-    parameters = {"batch": "bare", "seed": seed}
-    execute_notebook("notebooks/01_trivial.ipynb", "out.ipynb", parameters, kernel_name="python3", progress_bar=False)
-"""
-
-
-def trivial_project(folder: Path) -> None:
-    """A project whose one notebook does nothing but note that it ran; bare.py runs it so many times through papermill alone."""
-    (folder / "notebooks").mkdir(parents=True)
-    (folder / "pyproject.toml").touch()
-    (folder / "bare.py").write_text(BARE)
-    notebook = nbformat.v4.new_notebook(
-        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    )
-    notebook.cells = [nbformat.v4.new_code_cell(source) for source in TRIVIAL]
-    notebook.cells[0].metadata["tags"] = ["parameters"]
-    nbformat.write(notebook, folder / "notebooks" / "01_trivial.ipynb")
-
-
-def seconds_of(*arguments: object, cwd: Path) -> float:
-    """Wall-clock seconds of `python ARGUMENTS`, its start and its imports included.
-
-    Raises:
-        RuntimeError: it failed; with what it said.
-    """
-    began = time.perf_counter()
-    done = subprocess.run([sys.executable, *map(str, arguments)], cwd=cwd, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"python {' '.join(map(str, arguments))} failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return time.perf_counter() - began

@@ -1,0 +1,98 @@
+"""What a batch's runs say, gathered for the notebooks that compare them, and what is missing of it in sentences."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from centroidlib import paired, tables
+from centroidlib.evaluation.figures import figure_curves
+from centroidlib.runs import Run
+
+CHANGED = ["lambda_", "layer", "weights", "pool", "crop", "centroid"]  # columns of runs.csv in which arms of an ablation differ
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What the evaluated runs of a batch say.
+
+    Attributes:
+        rows: one row a run, as in runs.csv.
+        better: `lower`, `higher` or `floor` by metric.
+        curves: the learning curves of the runs that have one, empty where none has.
+        histories: the training histories of the runs that were trained.
+        failed: runs that did not come to an end, and why.
+        not_run: runs that are asked for and not there.
+        conditions: what the runs were trained and measured with, in sentences.
+    """
+
+    rows: pd.DataFrame
+    better: dict[str, str]
+    curves: pd.DataFrame
+    histories: pd.DataFrame
+    failed: dict[str, str]
+    not_run: list[str]
+    conditions: str
+
+
+def gather(run: Run, runs: str = "", label_protocols: bool = False, on_the_way: bool = True) -> Gathered:
+    """All that the batch's runs say, their files noted in the record as inputs.
+
+    Args:
+        run: of the notebook that compares.
+        runs: names of run folders, separated by spaces; empty for all of the batch.
+        label_protocols: take runs that were measured under different protocols, labelled.
+        on_the_way: take what runs say of their training too: histories, learning curves and, as a metric, the scatter of the
+            first primary outcome between the last checkpoints.
+
+    Raises:
+        FileNotFoundError: none has been evaluated.
+        ValueError: runs of different protocols, without `label_protocols`; learning curves of different numbers of images.
+    """
+    names, failed, not_run = tables.sort_out(run.batch, runs)
+    measured = [run.input(f"{name}/metrics.json") for name in names]
+    rows, better = tables.collect([path.parent for path in measured], label_protocols), tables.better_of(measured)
+    curves, histories = pd.DataFrame(), pd.DataFrame()
+    if on_the_way:
+        for name in (f"{name}/{file}" for name in names for file in ("history.csv", "curve.csv")):
+            if (run.batch / name).is_file():  # an averaged generator has no history of its own
+                run.input(name)
+        curves, histories = tables.curves(run.batch, names), tables.histories(run.batch, names)
+    if len(curves):
+        rows, scatter = paired.with_checkpoint_scatter(rows, curves, paired.primary_outcomes(better)[0])
+        better |= scatter
+    return Gathered(rows, better, curves, histories, failed, not_run, tables.conditions(rows, better))
+
+
+def draw_curves(run: Run, found: Gathered) -> str:
+    """Write the learning curves and their figure, where there are any, and say whose they are or what they would take."""
+    if found.curves.empty:
+        return (
+            "No run has a learning curve: `02` keeps generators on the way with `generators_every`, and `03` measures them "
+            "with `curve_samples`."
+        )
+    tables.write(found.curves, run.output("curves.csv"))
+    drawn = [name.removesuffix("_floor") for name in map(str, found.curves) if name.endswith("_floor")]
+    run.save(figure_curves(found.curves, drawn, found.conditions), "curves")
+    having, steps = len(found.curves.groupby(["arm", "seed"])), found.curves["step"]
+    return (
+        f"{having} of {len(found.rows)} runs have a learning curve, of {steps.nunique()} generators kept from step "
+        f"{steps.min():,} to {steps.max():,}."
+    )
+
+
+def differences(found: Gathered) -> pd.DataFrame:
+    """Paired differences of all metrics; none of runs of several protocols, which the verdict takes one at a time."""
+    alike = found.rows["protocol"].nunique() == 1
+    return paired.paired_differences(found.rows if alike else found.rows[:0], found.better)
+
+
+def arms(found: Gathered) -> pd.DataFrame:
+    """What was changed in each arm, a row an arm, and how many seeds it has."""
+    grouped = found.rows.groupby("arm", sort=False)
+    return grouped[[name for name in CHANGED if name in found.rows]].first().assign(seeds=grouped["seed"].count())
+
+
+def missing(found: Gathered) -> str:
+    """Which runs failed and which are not there, in a sentence each."""
+    failed, not_run = " ".join(found.failed.values()) or "none.", ", ".join(found.not_run) or "none"
+    return f"Failed: {failed} Asked for and not there: {not_run}."

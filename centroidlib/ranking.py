@@ -1,0 +1,107 @@
+"""Which member of the family to use: every arm against the baseline, seed by seed, and what that says in words."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from centroidlib.paired import distance_to_target, paired_differences, primary_outcomes
+from centroidlib.tables import markdown
+
+AIM = -0.2  # the first Fréchet distance against the baseline's, on every seed
+
+
+def rank_arms(rows: pd.DataFrame, better: Mapping[str, str], baseline: str = "baseline") -> pd.DataFrame:
+    """Arms by how much lower than the baseline's their first Fréchet distance is, the best first.
+
+    Args:
+        rows: of runs.csv.
+        better: `lower`, `higher` or `floor` by metric.
+        baseline: the arm that the others are compared with.
+
+    Returns:
+        A row an arm: `arm`; `seeds` that it shares with the baseline; `change`, the mean over them of the relative change of
+        the first Fréchet distance, with `best` and `worst` seed; `unseen`, how many of the Fréchet distances in spaces that no
+        loss saw are lower on every seed, of `of`; `worse`: metrics that are worse on every seed by more than their interval
+        within the run, or over seeds distinguishably; `reached`: 20 % lower on every seed, and nothing worse.
+    """
+    wide = distance_to_target(rows, better).set_index(["seed", "arm"])
+    first = primary_outcomes(better)[0]
+    distances = [name for name in better if name.startswith(("fid", "fd_")) and not name.endswith("_inf")]
+    unseen = [name for name in distances if not rows[f"{name}_seen_by_loss"].any()]
+    gaps = paired_differences(rows, better, baseline)
+    found = []
+    for arm in (arm for arm in dict.fromkeys(rows["arm"]) if arm != baseline):
+        table = {name: wide[name].unstack("arm")[[baseline, arm]].dropna() for name in better if not rows[name].isna().all()}
+        change = table[first][arm] / table[first][baseline] - 1
+        if not len(change):
+            continue
+        lower = [name for name in unseen if (table[name][arm] < table[name][baseline]).all()]
+        mine = gaps[gaps["arm"] == arm].set_index("metric")
+        judged = [name for name in table if name in mine.index and mine.loc[name, "judged"]]
+        worse = [name for name in judged if _worse(rows, mine.loc[name], table[name], better[name])]
+        row = {"arm": arm, "seeds": len(change), "change": change.mean(), "best": change.min(), "worst": change.max()}
+        row |= {"unseen": len(lower), "of": len(unseen), "worse": ", ".join(worse)}
+        found.append(row | {"reached": bool(change.max() <= AIM and not worse)})
+    return pd.DataFrame(found).sort_values("change", ignore_index=True) if found else pd.DataFrame()
+
+
+def _worse(rows: pd.DataFrame, gap: pd.Series, table: pd.DataFrame, way: str) -> bool:
+    """Distinguishably over seeds, or on every seed by more than both runs' intervals allow."""
+    name, arm, baseline = gap.name, gap["arm"], gap["baseline"]
+    if gap["word"] == "worse":
+        return True
+    both = rows[rows["arm"].isin([arm, baseline])].set_index(["seed", "arm"])
+    half = ((both[f"{name}_high"] - both[f"{name}_low"]).astype(float) / 2).unstack("arm").reindex(table.index)
+    difference = (table[arm] - table[baseline]) * (-1 if way == "higher" else 1)
+    return bool((difference > np.hypot(half[arm], half[baseline])).all())
+
+
+def ranking_table(ranked: pd.DataFrame, first: str) -> str:
+    """The ranking as a Markdown table; `first` is the first Fréchet distance's name."""
+    rows = [
+        ["arm", f"`{first}` against the baseline's", "on its best and worst seed", "seeds", "unseen spaces lower", "worse in"]
+    ]
+    for _, row in ranked.iterrows():
+        numbers = [f"{row['change']:+.0%}", f"{row['best']:+.0%}, {row['worst']:+.0%}", str(row["seeds"])]
+        rows.append([row["arm"], *numbers, f"{row['unseen']} of {row['of']}", row["worse"] or "nothing"])
+    return markdown(rows)
+
+
+def which_to_use(ranked: pd.DataFrame, first: str, told: str) -> str:
+    """The answer of 08: which member reaches the aim, which come nearest, or that none helps; `told` are the conditions."""
+    if ranked.empty:
+        return "**Answer.** No arm and the baseline share a seed, so nothing is compared."
+    seeds = int(ranked["seeds"].min())
+    aim = f"`{first}` at least {-AIM:.0%} below the baseline's on every seed, and no metric worse"
+    reached = ranked[ranked["reached"]]
+    best = ranked.iloc[0]
+    if len(reached):
+        names = ", ".join(f"`{row['arm']}` ({row['change']:+.0%})" for _, row in reached.iterrows())
+        said = f"Use `{reached['arm'].iloc[0]}`: the aim ({aim}) is reached by {names}."
+    elif best["worst"] < 0:
+        said = (
+            f"None reaches the aim ({aim}). Nearest comes `{best['arm']}`: {best['change']:+.0%} on average, "
+            f"{best['worst']:+.0%} on its worst seed, worse in {best['worse'] or 'nothing'}."
+        )
+    else:
+        said = f"None helps: no arm's `{first}` is below the baseline's on every seed."
+    paper = ranked[ranked["arm"] == "centroid"]
+    if len(paper):
+        said += f" The paper's loss changes it by {paper['change'].iloc[0]:+.0%}."
+    one = " One seed chooses what is worth more of them, and proves nothing." if seeds < 2 else ""
+    return f"**Answer.** {said}{one} {told}"
+
+
+def fidelity_and_diversity(better: Mapping[str, str]) -> tuple[str, str]:
+    """The two metrics of the Pareto picture: the first Fréchet distance, and LPIPS, or where it was not measured recall there."""
+    first = primary_outcomes(better)[0]
+    lpips = next((name for name in better if name.startswith("lpips")), None)
+    return first, lpips or next(name for name in better if name.startswith("recall"))
+
+
+def strengths_table(strengths: Mapping[str, float]) -> str:
+    """The strengths of equal pull as a Markdown table, or that there is no generator to pull at."""
+    if not strengths:
+        return "No run is named whose generator's images they could pull at (`pulled`), so this is left out."
+    return markdown([["member", "λ of equal pull"], *([name, f"{strength:.3g}"] for name, strength in strengths.items())])

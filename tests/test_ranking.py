@@ -1,0 +1,112 @@
+"""Tests of the ranking of the family's members, on made-up tables."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+
+from centroidlib import ranking
+from centroidlib.evaluation.comparisons import figure_pareto
+
+BETTER = {"fid": "lower", "fd_vgg16_random": "lower", "recall": "higher", "lpips_alex": "floor"}
+FLOORS = {"fid": 0.1, "fd_vgg16_random": 0.01, "recall": 0.9, "lpips_alex": 0.29}
+
+
+def table(arms):
+    """Rows of runs.csv, of values by arm, metric and seed; intervals of ±0.01."""
+    rows = []
+    for arm, metrics in arms.items():
+        for seed in range(len(metrics["fid"])):
+            row = {"arm": arm, "seed": seed, "lambda_": 0.0 if arm == "baseline" else 1.0}
+            for name, values in metrics.items():
+                row |= {name: values[seed], f"{name}_low": values[seed] - 0.01, f"{name}_high": values[seed] + 0.01}
+                row |= {f"{name}_floor": FLOORS[name], f"{name}_seen_by_loss": False}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def metrics(fid, other, recall=(0.5, 0.5, 0.5), lpips=(0.3, 0.3, 0.3)):
+    return {"fid": fid, "fd_vgg16_random": other, "recall": recall, "lpips_alex": lpips}
+
+
+@pytest.fixture
+def rows():
+    return table(
+        {
+            "baseline": metrics((2.0, 2.2, 2.4), (0.5, 0.6, 0.7)),
+            "centroid": metrics((1.0, 2.3, 1.2), (0.4, 0.7, 0.6)),
+            "energy": metrics((1.5, 1.6, 1.8), (0.3, 0.4, 0.5), (0.6, 0.6, 0.6)),
+            "sliced": metrics((1.0, 1.1, 1.2), (0.3, 0.4, 0.5), (0.3, 0.35, 0.3)),
+        }
+    )
+
+
+def test_arms_are_ranked_by_their_mean_change(rows):
+    ranked = ranking.rank_arms(rows, BETTER).set_index("arm")
+    assert list(ranked.index) == ["sliced", "centroid", "energy"]
+    assert ranked.loc["centroid", "change"] == pytest.approx((1.0 / 2.0 + 2.3 / 2.2 + 1.2 / 2.4) / 3 - 1)
+    assert ranked.loc["centroid", "worst"] == pytest.approx(2.3 / 2.2 - 1)
+    assert ranked.loc["energy", "best"] == pytest.approx(1.6 / 2.2 - 1)
+    assert ranked["seeds"].tolist() == [3, 3, 3]
+
+
+def test_what_no_loss_saw_and_what_became_worse_decide(rows):
+    ranked = ranking.rank_arms(rows, BETTER).set_index("arm")
+    assert ranked["unseen"].to_dict() == {"sliced": 2, "centroid": 0, "energy": 2}
+    assert ranked.loc["sliced", "worse"] == "recall"  # on every seed by more than the intervals
+    assert ranked.loc["energy", "worse"] == ""
+    assert ranked["reached"].to_dict() == {"sliced": False, "centroid": False, "energy": True}
+    seen = rows.assign(fd_vgg16_random_seen_by_loss=True)
+    assert ranking.rank_arms(seen, BETTER).set_index("arm")["of"].unique().tolist() == [1]
+
+
+def test_a_difference_within_the_intervals_is_not_worse(rows):
+    near = rows.copy()
+    near.loc[near["arm"] == "sliced", "recall"] = 0.49
+    near.loc[near["arm"] == "sliced", ["recall_low", "recall_high"]] = (0.2, 0.8)
+    near.loc[near["arm"] == "sliced", "recall"] += [0.0, 0.02, 0.0]
+    assert ranking.rank_arms(near, BETTER).set_index("arm").loc["sliced", "worse"] == ""
+
+
+def test_the_answer_names_the_member_or_none(rows):
+    told = ranking.which_to_use(ranking.rank_arms(rows, BETTER), "fid", "Made up.")
+    assert told.startswith("**Answer.** Use `energy`: the aim (`fid` at least 20% below the baseline's on every seed")
+    assert "The paper's loss changes it by -32%" in told
+    assert told.endswith("Made up.")
+    fewer = rows[rows["arm"] != "energy"]
+    told = ranking.which_to_use(ranking.rank_arms(fewer, BETTER), "fid", "")
+    assert "None reaches the aim" in told
+    assert "Nearest comes `sliced`: -50% on average, -50% on its worst seed, worse in recall" in told
+    bad = rows[rows["arm"].isin(["baseline", "centroid"])]
+    assert "None helps: no arm's `fid` is below the baseline's on every seed" in ranking.which_to_use(
+        ranking.rank_arms(bad, BETTER), "fid", ""
+    )
+    one = rows[rows["seed"] == 0]
+    assert "proves nothing" in ranking.which_to_use(ranking.rank_arms(one, BETTER), "fid", "")
+    assert "so nothing is compared" in ranking.which_to_use(ranking.rank_arms(rows[:3], BETTER), "fid", "")
+
+
+def test_the_table_has_a_row_an_arm(rows):
+    lines = ranking.ranking_table(ranking.rank_arms(rows, BETTER), "fid").splitlines()
+    assert len(lines) == 5
+    assert "| sliced   | -50%" in lines[2]
+    assert "recall" in lines[2]
+
+
+def test_strengths_are_told_or_that_there_are_none():
+    assert "| energy" in ranking.strengths_table({"Eq. 3": 40.0, "energy": 2.5})
+    assert "No run is named whose generator" in ranking.strengths_table({})
+
+
+def test_fidelity_and_diversity_are_the_first_distance_and_lpips_or_recall():
+    assert ranking.fidelity_and_diversity(BETTER) == ("fid", "lpips_alex")
+    assert ranking.fidelity_and_diversity({"fd_a": "lower", "recall_a": "higher"}) == ("fd_a", "recall_a")
+
+
+def test_the_pareto_picture_has_every_arm_and_the_real_images(rows):
+    ax = figure_pareto(rows, "fid", "lpips_alex", BETTER, "made up").axes[0]
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == ["baseline, 3 seeds", "centroid, 3 seeds", "energy, 3 seeds", "sliced, 3 seeds", "real images"]
+    assert ax.get_ylabel() == "lpips_alex, distance to real images"
+    star = ax.lines[-1]
+    assert (star.get_xdata()[0], star.get_ydata()[0]) == (pytest.approx(0.1), 0.0)
+    plt.close("all")
