@@ -49,6 +49,32 @@ def load_ball(path: str | Path) -> tuple[FeatureExtractor | None, CentroidStats,
     return phi, CentroidStats.load(path, phi=phi), told
 
 
+def beginning(files: Mapping[str, str], ball: str, stats: CentroidStats, note: str) -> str:
+    """What is explored, as a Markdown list: the arms' generators, the centroid, and what `load_ball` said of it."""
+    arms = [f"- **{arm}**: `{file}`" for arm, file in files.items()]
+    return "\n".join(
+        [*arms, f"- **c** and d_ref = {stats.reference_distance:,.1f}, of {stats.count:,} real images: `{ball}`", "", note]
+    )
+
+
+def answer(distances: Mapping[str, Tensor], pushed: Mapping[str, Tensor], stats: CentroidStats) -> str:
+    """The answer of 09: where the arms' faces lie on the walk, and where pushes of its middle lead; without Φ that there is none.
+
+    Args:
+        distances: on the walk, by arm, in units of d_ref, (N,).
+        pushed: of the middle of the walk, by arm, from four pushes towards c to four away from it, (9,).
+        stats: of the real images.
+    """
+    low, high = (stats.quantiles[[0, -1]] / stats.reference_distance).tolist()
+    told = [
+        f"`{arm}` lies between {found.min():.2f} and {found.max():.2f} d_ref on this walk; its middle, at "
+        f"{pushed[arm][4]:.2f}, comes to {pushed[arm][0]:.2f} by four pushes towards c and to {pushed[arm][-1]:.2f} by four away."
+        for arm, found in distances.items()
+    ]
+    beside = f"Of real images 98 % lie between {low:.2f} and {high:.2f}. One walk is an example: `04` draws many."
+    return "**Answer.** " + (" ".join([*told, beside]) if told else "Faces only: see the sentence above.")
+
+
 def frame(
     latent: Tensor,
     generators: Generators,
