@@ -117,3 +117,11 @@ def test_protocols_are_drawn_apart_each_beside_its_floor():
     (ax,) = comparisons.figure_metrics(rows, {"fid": ["fid"]}, {"fid": "lower"}).axes
     assert [label.get_text() for label in ax.get_xticklabels()] == ["baseline\nresize = bilinear", "baseline\nresize = lanczos"]
     assert [tuple(line.get_ydata()) for line in ax.lines if len(line.get_ydata()) == 2] == [(1.0, 1.0), (4.0, 4.0)]
+
+
+def test_a_ratio_below_0_is_drawn_at_the_end_of_the_scale():
+    ratios = pd.DataFrame({"work": ["what the loss adds", "step"], "ratio": [-0.5, 2.0], "precision": "float32"})
+    figure = figures.figure_ratios(ratios)
+    figure.canvas.draw()
+    assert figure.axes[0].get_xlim()[0] > 0
+    assert [text.get_text() for text in figure.axes[0].texts] == ["-0.50×", "2.00×"]

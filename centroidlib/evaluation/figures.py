@@ -171,14 +171,15 @@ def figure_ratios(ratios: pd.DataFrame) -> Figure:
     figure, ax = plt.subplots(figsize=(8, 0.3 * len(ratios) + 0.8))
     labels = ratios["work"] + (", " + ratios["precision"]).where(ratios["precision"] != "–", "")
     colours = [COLOURS[2] if ratio > 1 else COLOURS[1] for ratio in ratios["ratio"]]
-    bars = ax.barh(labels, ratios["ratio"] - 1, left=1, color=colours)
+    drawn = ratios["ratio"].clip(1 / 64, 64)  # what the loss adds is a difference: of noisy turns its ratio can be below 0
+    bars = ax.barh(labels, drawn - 1, left=1, color=colours)
     ax.bar_label(bars, [f"{ratio:.2f}×" for ratio in ratios["ratio"]], padding=3, fontsize="small")
     ax.axvline(1.0, color="black", lw=1, ls="--")
     ax.invert_yaxis()
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter(ScalarFormatter())
     ax.margins(y=0.02)
-    ax.set(xlabel="times as fast as the reference", xlim=(0.4 * min(1, ratios["ratio"].min()), 1.8 * ratios["ratio"].max()))
+    ax.set(xlabel="times as fast as the reference", xlim=(0.4 * min(1, drawn.min()), 1.8 * max(1, drawn.max())))
     return figure
 
 
