@@ -1,6 +1,7 @@
 """What notebooks 01 to 04 say in words and small tables, computed from the numbers; Markdown."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -45,7 +46,7 @@ def calibration_caption(source: str, images: Tensor, reference: Tensor, pictures
     """What the calibration was made of."""
     return (
         f"Means of {len(pictures['real images']):,} pictures a kind (held-out, DCGAN as many); c and d_ref of {len(reference):,} "
-        f"images of {source}, {len(images):,} in all."
+        f"images of {Path(source).name}, {len(images):,} in all."
     )
 
 

@@ -1,6 +1,7 @@
 """From records to tables: one tidy row a run, Table 1 beside the paper's, and what was measured with what."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ def sort_out(batch: Path, runs: str = "") -> tuple[list[str], dict[str, str], li
         FileNotFoundError: none has been evaluated.
     """
     there = (path.parent.name for pattern in ("*_seed*/run.json", "*_seed*/metrics.json") for path in batch.glob(pattern))
-    names = runs.split() or sorted(set(there), key=lambda name: (not name.startswith("baseline"), name))
+    names = runs.split() or sorted(set(there), key=lambda name: (not name.startswith("baseline"), _in_order(name)))
     sentences = {name: "; ".join(read_record(batch / name).get("failed", {}).values()) for name in names}
     failed = {name: sentence for name, sentence in sentences.items() if sentence}
     evaluated = [name for name in names if name not in failed and (batch / name / "metrics.json").is_file()]
@@ -52,6 +53,11 @@ def sort_out(batch: Path, runs: str = "") -> tuple[list[str], dict[str, str], li
         why = " ".join(f"{sentence}." for sentence in failed.values())
         raise FileNotFoundError(f"No run in results/{batch.name}/ has been evaluated: run 03_evaluate.ipynb first. {why}".strip())
     return evaluated, failed, [name for name in names if name not in failed and name not in evaluated]
+
+
+def _in_order(name: str) -> list[tuple[bool, float, str]]:
+    """To sort names by the numbers in them: λ = 4 before λ = 40, seed 9 before seed 10."""
+    return [(part[0].isdigit(), float(part) if part[0].isdigit() else 0.0, part) for part in re.findall(r"\d+|\D+", name)]
 
 
 def collect(folders: Sequence[Path], label_protocols: bool = False) -> pd.DataFrame:
@@ -239,17 +245,17 @@ def conditions(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
     first = rows.iloc[0]
     known = {name: words for name, words in CONDITIONS.items() if name in rows and rows[name].notna().any()}
     known |= {name: words for name, (words, usual) in BEYOND.items() if name in rows and (rows[name].dropna() != usual).any()}
-    fields = {name: rows.groupby("arm", sort=False)[name].first() for name in known}
-    same = [f"{known[name]} {_plain(values.iloc[0])}" for name, values in fields.items() if values.nunique() == 1]
+    fields = {name: rows.groupby("arm", sort=False)[name].agg(_all_of) for name in known}
+    same = [f"{known[name]} {values.iloc[0]}" for name, values in fields.items() if values.nunique() == 1]
     apart = {
         arm: ", ".join(
-            f"{known[name]} {_plain(values[arm])}"
+            f"{known[name]} {values[arm]}"
             for name, values in fields.items()
-            if values.nunique() > 1 and not (name in BEYOND and values[arm] == BEYOND[name][1])
+            if values.nunique() > 1 and not (name in BEYOND and values[arm] == _plain(BEYOND[name][1]))
         )
         for arm in dict.fromkeys(rows["arm"])
     }
-    images = f"{first['n_fake']:,} generated and {first['n_real']:,} real images of `{first['source']}`"
+    images = f"{first['n_fake']:,} generated and {first['n_real']:,} real images of `{Path(first['source']).name}`"
     told = f"Measured with {images}: {', '.join(same)}."
     if any(apart.values()):
         told += f" {'; '.join(f'{arm}: {what}' for arm, what in apart.items())}."
@@ -263,6 +269,11 @@ def conditions(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
     if not ("fid" in better and set(rows["weights"]) == {"IMAGENET1K_V1"} and first["n_real"] > 200_000 and first["width"] == 64):
         told += " So this neither confirms nor refutes the paper's Table 1."
     return told
+
+
+def _all_of(values: pd.Series) -> str:
+    """What the runs of an arm have, in words: mostly one value; of those that were trained in several sittings, maybe more."""
+    return " and ".join(dict.fromkeys(map(_plain, values.dropna()))) or "not known"
 
 
 def _plain(value: object) -> str:

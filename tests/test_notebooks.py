@@ -130,7 +130,7 @@ def test_every_figure_was_drawn(executed):
     per_run = ("training", "film_strip", "measured", "neighbours", "figure1", "figure2", "distances")
     wanted = {f"{run}/{name}.png" for run in RUNS for name in per_run}
     wanted |= {f"01_centroid/{name}.png" for name in ("distances", "calibration")}
-    assert figures == wanted | {f"05_compare/{name}.png" for name in ("metrics", "arms")}
+    assert figures == wanted | {f"05_compare/{name}.png" for name in ("metrics", "arms", "outcomes")}
     for name in figures:
         with Image.open(executed[1] / name) as picture:
             assert min(picture.size) > 100, name

@@ -41,6 +41,13 @@ def test_runs_are_found_with_the_baseline_first(folders, tmp_path):
     assert (len(names), failed, not_run) == (6, {}, [])
 
 
+def test_runs_are_in_the_order_of_the_numbers_in_their_names(tmp_path):
+    asked = [f"centroid-lambda{strength}_seed{seed}" for strength in (4, 40) for seed in (2, 10)]
+    for name in reversed(asked):
+        write_run(tmp_path / name, *name.split("_seed"), 1.0)
+    assert tables.sort_out(tmp_path)[0] == asked
+
+
 def test_a_batch_without_evaluated_runs_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"run 03_evaluate\.ipynb first"):
         tables.sort_out(tmp_path)
@@ -204,6 +211,15 @@ def test_what_differs_between_arms_is_told_arm_by_arm(folders):
     papers = rows.assign(weights="IMAGENET1K_V1", n_real=202_599, width=64)
     assert "refutes" not in tables.conditions(papers, {"fid": "lower"})
     assert "refutes" in tables.conditions(papers, {"fid_768": "lower"})
+
+
+def test_runs_of_one_arm_that_were_made_in_several_ways_are_told_so(folders):
+    alike = tables.collect(folders).assign(trained_in=["float32", "float32", "bfloat16"] * 2, source="../data/faces.zip")
+    words = tables.conditions(alike, {"fid": "lower"})
+    assert "weights random, in float32 and bfloat16." in words
+    assert "of `faces.zip`" in words
+    apart = tables.conditions(alike.assign(trained_in=["float32"] * 5 + ["bfloat16"]), {"fid": "lower"})
+    assert "baseline: λ = 0, in float32; centroid: λ = 40, in float32 and bfloat16." in apart
 
 
 def test_an_interval_is_of_the_values_that_are_known(folders):
