@@ -32,7 +32,7 @@ from .evaluation import (
 )
 from .faces import FACTORS, draw_faces
 from .factors import factor_accuracy, factor_diversity, recognise_factors, train_factor_classifier
-from .features import VGG16Features, fingerprint, to_float, to_uint8
+from .features import fingerprint, to_float, to_uint8
 from .images import load_images
 from .losses import centroid_distances, centroid_loss, generator_loss
 from .metrics import (
@@ -48,6 +48,7 @@ from .metrics import (
 from .models import Discriminator, Generator, initialise
 from .runs import Run
 from .training import train
+from .vgg import VGG16Features
 
 __all__ = [
     "CONSTRAINTS",

@@ -195,7 +195,8 @@ def explore(
     position = widgets.FloatSlider(value=0.0, min=0.0, max=1.0, step=0.02, description="position")
     arms = widgets.SelectMultiple(options=list(generators), value=list(generators), rows=len(generators), description="arms")
     inwards, outwards, back = (widgets.Button(description=text) for text in ("push towards c", "push away", "reset"))
-    picture, said = widgets.Image(format="jpeg"), widgets.HTML()
+    as_drawn = widgets.Layout(align_self="flex-start", max_width="100%")  # a box stretches what it holds
+    picture, said = widgets.Image(format="jpeg", layout=as_drawn), widgets.HTML()
     pushed: list[Tensor] = []
     before: dict[str, float] = {}
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from centroidlib import paired, tables
+from centroidlib import collecting, paired, tables
 from centroidlib.evaluation.figures import figure_curves
 from centroidlib.runs import Run
 
@@ -48,15 +48,15 @@ def gather(run: Run, runs: str = "", label_protocols: bool = False, on_the_way: 
         FileNotFoundError: none has been evaluated.
         ValueError: runs of different protocols, without `label_protocols`; learning curves of different numbers of images.
     """
-    names, failed, not_run = tables.sort_out(run.batch, runs)
+    names, failed, not_run = collecting.sort_out(run.batch, runs)
     measured = [run.input(f"{name}/metrics.json") for name in names]
-    rows, better = tables.collect([path.parent for path in measured], label_protocols), tables.better_of(measured)
+    rows, better = collecting.collect([path.parent for path in measured], label_protocols), collecting.better_of(measured)
     curves, histories = pd.DataFrame(), pd.DataFrame()
     if on_the_way:
         for name in (f"{name}/{file}" for name in names for file in ("history.csv", "curve.csv")):
             if (run.batch / name).is_file():  # an averaged generator has no history of its own
                 run.input(name)
-        curves, histories = tables.curves(run.batch, names), tables.histories(run.batch, names)
+        curves, histories = collecting.curves(run.batch, names), collecting.histories(run.batch, names)
     if len(curves):
         rows, scatter = paired.with_checkpoint_scatter(rows, curves, paired.primary_outcomes(better)[0])
         better |= scatter

@@ -15,11 +15,12 @@ from centroidlib.evaluation.formats import protocol_of
 from centroidlib.evaluation.networks import Dinov2Features, Space, load_lpips, metric_spaces
 from centroidlib.evaluation.observing import Lpips, cached_features
 from centroidlib.factors import FactorClassifier, load_factor_classifier, save_factor_classifier, train_factor_classifier
-from centroidlib.features import FeatureExtractor, VGG16Features, device_of
+from centroidlib.features import FeatureExtractor, device_of
 from centroidlib.images import load_images
 from centroidlib.machine import device_here
 from centroidlib.models import AnyGenerator
 from centroidlib.runs import Run
+from centroidlib.vgg import VGG16Features
 
 FACTORS_FILE = "factors.safetensors"
 _LOADING = ("crop", "resize", "upscale", "on_corrupt")  # parameters that `load_images` takes as they are

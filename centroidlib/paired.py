@@ -8,8 +8,9 @@ import pandas as pd
 import torch
 from scipy.special import nctdtr, stdtr, stdtrit
 
+from centroidlib.collecting import PARTS
 from centroidlib.intervals import mean_interval
-from centroidlib.tables import PAPER, PARTS
+from centroidlib.tables import PAPER
 
 LAST_CHECKPOINTS = 4  # of a learning curve, whose scatter tells how far a result hangs on when training stopped
 AT_MOST = 1000  # seeds that are asked for

@@ -7,6 +7,7 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from small_runs import write_run
 from torch import nn
 
 from centroidlib import TrainingConfig, VGG16Features, centroid_distances, compute_centroid, draw_faces
@@ -120,3 +121,17 @@ def toy_stats(faces, toy_phi):
 def latents_of(step):
     """Latents of a batch of TINY, others for every step."""
     return draw_latents(TINY.batch_size, TINY.latent, random_stream(0, "test", step))
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Folders of evaluated runs: two arms of three seeds."""
+    values = {"baseline": [30.0, 33.0, 31.0], "centroid": [28.0, 30.0, 29.5]}
+    return [write_run(tmp_path / f"{arm}_seed{s}", arm, s, v) for arm, vs in values.items() for s, v in enumerate(vs)]
+
+
+@pytest.fixture
+def two_protocols(folders, tmp_path):
+    """The same, and a seed of each arm that was measured otherwise."""
+    other = [write_run(tmp_path / f"{arm}_seed9", arm, 9, 3.0, "xyz", resize="lanczos") for arm in ("baseline", "centroid")]
+    return [*folders, *other]

@@ -6,7 +6,7 @@ import json
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
-from test_tables import note_curve, write_run
+from small_runs import note_curve, write_run
 
 from centroidlib import gathering, paired, plots, tables
 from centroidlib.runs import Run, read_record, write_record

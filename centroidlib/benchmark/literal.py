@@ -14,7 +14,7 @@ from torchvision import datasets, transforms
 from centroidlib.algorithm import TrainingState, start
 from centroidlib.centroid import CentroidStats
 from centroidlib.config import TrainingConfig
-from centroidlib.features import VGG16Features
+from centroidlib.vgg import VGG16Features
 
 
 def literal_start(config: TrainingConfig, device: torch.device | str = "cpu") -> TrainingState:

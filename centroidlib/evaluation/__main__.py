@@ -18,10 +18,10 @@ from centroidlib.evaluation.formats import load_statistics, protocol_of, save_st
 from centroidlib.evaluation.measuring import measure, measure_real
 from centroidlib.evaluation.networks import LPIPS_FILES, InceptionFeatures, Space, load_lpips, published_networks
 from centroidlib.evaluation.observing import Observed, observe_images
-from centroidlib.features import VGG16_WEIGHTS, VGG16Features
 from centroidlib.images import load_images
 from centroidlib.metrics import Gaussian, fit_gaussian
 from centroidlib.runs import versions
+from centroidlib.vgg import VGG16_WEIGHTS, VGG16Features
 
 SOURCE = "folder or zip of images, or a data set's name (celeba, celeba:test, cifar10, fashion-mnist, synthetic)"
 T = TypeVar("T")

@@ -11,10 +11,11 @@ from torchvision.transforms.functional import gaussian_blur
 from centroidlib._files import track
 from centroidlib.centroid import exact_distances
 from centroidlib.evaluation.observing import generate_images, generated
-from centroidlib.features import FeatureExtractor, VGG16Features, device_of, in_batches
+from centroidlib.features import FeatureExtractor, device_of, in_batches
 from centroidlib.metrics import effective_rank, mean_of
 from centroidlib.models import AnyGenerator, Generator, initialise
 from centroidlib.streams import random_stream
+from centroidlib.vgg import VGG16Features
 
 PATCH = 16  # pixels
 BLUR = 2.0  # pixels, standard deviation

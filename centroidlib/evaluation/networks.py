@@ -12,15 +12,9 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.inception import BasicConv2d
 
-from centroidlib.features import (
-    IMAGENET,
-    FeatureExtractor,
-    VGG16Features,
-    check_images,
-    device_of,
-    finding_weights,
-)
+from centroidlib.features import IMAGENET, FeatureExtractor, check_images, device_of, finding_weights
 from centroidlib.metrics import MAX_DIMENSIONS, named
+from centroidlib.vgg import VGG16Features
 
 METRIC_SEED = 1000  # of the random network that measures; the loss's is another
 INCEPTION_LAYERS = {64: "maxpool1", 192: "maxpool2", 768: "Mixed_6e", 2048: "Mixed_7c"}  # the last in use, by dims
