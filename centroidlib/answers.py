@@ -9,8 +9,8 @@ from torch import Tensor
 
 from centroidlib.centroid import CentroidStats
 from centroidlib.constraints import Constraint
-from centroidlib.evaluation.networks import Space
 from centroidlib.evaluation.observing import features_of
+from centroidlib.evaluation.spaces import Space
 from centroidlib.features import FeatureExtractor
 from centroidlib.losses import centroid_distances
 

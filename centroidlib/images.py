@@ -1,49 +1,26 @@
-"""Where images come from; whatever the source, one uint8 tensor."""
+"""Images, decoded once: whatever the source, one uint8 tensor."""
 
 import contextlib
 import errno
 import hashlib
-import io
 import json
 import math
 import os
 import shutil
-import struct
 import warnings
-import zipfile
-import zlib
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import torchvision
 from PIL import Image
 from torch import Tensor
 
 from centroidlib._files import cache_folder, replacing, track, write_text
 from centroidlib.faces import draw_faces
+from centroidlib.sources import UNREADABLE, Source, as_rgb, find_source
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
-DATASETS = ("synthetic", "celeba", "celeba:train", "cifar10", "fashion-mnist")
-# What Pillow and zipfile raise for damaged, encrypted and other files.
-_UNREADABLE = (
-    *(OSError, EOFError, SyntaxError, ValueError, RuntimeError, struct.error, zlib.error),
-    *(zipfile.BadZipFile, Image.DecompressionBombError),
-)
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Named images to be opened one at a time, and text that changes when any of them does."""
-
-    label: str
-    names: Sequence[str]
-    open: Callable[[int], Image.Image]
-    identity: Sequence[object]
 
 
 def load_images(
@@ -95,7 +72,7 @@ def load_images(
     if source == "synthetic":
         return draw_faces(count or 10_000, size=size or 64, seed=seed)[0]
 
-    found = _find(source, Path(root))
+    found = find_source(source, Path(root))
     if count is not None and count > len(found.names):
         raise ValueError(f"{found.label} holds {len(found.names):,} images, fewer than the {count:,} asked for.")
     chosen = range(count or len(found.names))
@@ -116,111 +93,8 @@ def images_digest(images: Tensor) -> str:
     return hashlib.sha256(np.ascontiguousarray(images.numpy()).data).hexdigest()[:16]
 
 
-def _find(source: str | Path, root: Path) -> _Source:
-    text = str(source)
-    if text.partition(":")[0] == "celeba":
-        return _celeba(root, text.partition(":")[2] or "all")
-    if text == "cifar10":
-        data = _torchvision(lambda: torchvision.datasets.CIFAR10(root, download=True), "CIFAR-10", root).data
-        return _from_array("CIFAR-10", np.asarray(data))
-    if text == "fashion-mnist":
-        digits = _torchvision(lambda: torchvision.datasets.FashionMNIST(root, download=True), "Fashion-MNIST", root).data
-        return _from_array("Fashion-MNIST", digits.numpy())
-    path = Path(source)
-    if path.is_dir():
-        return _from_folder(path)
-    if path.is_file() and path.suffix.lower() == ".zip":
-        return _from_zip(path)
-    if path.is_file():
-        raise ValueError(f"{path} is neither a folder nor a zip of images.")
-    raise FileNotFoundError(
-        f"There is no folder or zip {path}, nor a data set of that name: give the path of one, or one of {', '.join(DATASETS)}."
-    )
-
-
-def _from_folder(folder: Path, names: Sequence[str] | None = None) -> _Source:
-    if names is None:
-        files = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-        names = sorted(name for name in files if not _hidden(name))
-    if not names:
-        raise ValueError(f"The folder {folder} holds no images: jpg, png and webp files are looked for.")
-    stats = [(name, os.stat(folder / name)) for name in names]
-    identity = [(name, s.st_size, s.st_mtime_ns) for name, s in stats]
-
-    def open_(i: int) -> Image.Image:
-        return _open(names[i], (folder / names[i]).read_bytes())
-
-    return _Source(f"The folder {folder}", names, open_, identity)
-
-
-def _from_zip(path: Path) -> _Source:
-    try:
-        archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is not a zip archive, or its end is missing: fetch it again.") from error
-    entries = sorted((e for e in archive.infolist() if not e.is_dir() and not _hidden(e.filename)), key=lambda e: e.filename)
-    if not entries:
-        raise ValueError(f"The zip {path} holds no images: jpg, png and webp files are looked for.")
-    names = [e.filename for e in entries]
-    identity = [(e.filename, e.file_size, e.CRC) for e in entries]
-    return _Source(f"The zip {path}", names, lambda i: _open(names[i], archive.read(entries[i])), identity)
-
-
-def _from_array(label: str, data: np.ndarray) -> _Source:
-    digest = hashlib.sha256(np.ascontiguousarray(data).data).hexdigest()
-    names = [f"image {i}" for i in range(len(data))]
-    return _Source(label, names, lambda i: Image.fromarray(data[i]), [label, digest])
-
-
-def _celeba(root: Path, split: str) -> _Source:
-    if split not in ("all", "train", "valid", "test"):
-        raise ValueError(f"CelebA has the splits all, train, valid and test, not {split!r}.")
-
-    def load() -> _Source:
-        data = torchvision.datasets.CelebA(str(root), split, download=True)
-        return _from_folder(root / "celeba" / "img_align_celeba", sorted(data.filename))
-
-    return _torchvision(load, "CelebA", root)
-
-
-def _torchvision(load: Callable[[], object], name: str, root: Path):  # type: ignore[no-untyped-def]
-    """Run a torchvision data set's constructor, its download's chatter and failures turned into one sentence."""
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            return load()
-    except Exception as error:  # torchvision and gdown raise whatever their download met
-        by_hand = {
-            "CelebA": "fetch img_align_celeba.zip from https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html by hand and "
-            "give its path, or that of the unpacked folder, as the source",
-        }.get(name, "fetch its files by hand as torchvision's documentation of the data set says")
-        raise FileNotFoundError(
-            f"{name} is not complete in {root.resolve().name}/ and torchvision could not download it "
-            f"({str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}): {by_hand}; or use "
-            "the source 'synthetic', which needs no network."
-        ) from error
-
-
-def _hidden(name: str) -> bool:
-    """Files that operating systems leave beside images: .DS_Store, Thumbs.db, __MACOSX/…."""
-    parts = name.split("/")
-    return any(part.startswith((".", "__MACOSX")) for part in parts) or parts[-1] in ("Thumbs.db", "desktop.ini")
-
-
-def _open(name: str, data: bytes) -> Image.Image:
-    if not name.lower().endswith(EXTENSIONS):
-        raise ValueError("not a jpg, png or webp file")
-    return Image.open(io.BytesIO(data))
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """Three channels of eight bits. Pillow alone clips grey of 16 bits, and warns of palettes with transparency."""
-    if image.mode.startswith("I"):
-        image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
-    return image.convert("RGBA" if image.mode == "P" else "RGB").convert("RGB")
-
-
 def _decode_all(
-    found: _Source,
+    found: Source,
     chosen: range,
     path: Path,
     size: int | None,
@@ -239,8 +113,8 @@ def _decode_all(
 
         def decode(i: int) -> bool:
             try:
-                image = _rgb(found.open(i))
-            except _UNREADABLE:
+                image = as_rgb(found.open(i))
+            except UNREADABLE:
                 return False
             if size is None:
                 if image.size != (width, height):
@@ -280,10 +154,10 @@ def _decode_all(
         write_text(path.with_suffix(".json"), json.dumps({"source": found.label, "skipped": skipped}, indent=1))
 
 
-def _first_size(found: _Source) -> tuple[int, int]:
+def _first_size(found: Source) -> tuple[int, int]:
     """Width and height of the first image that opens; 1×1 where none does, which decoding will then say."""
     for i in range(len(found.names)):
-        with contextlib.suppress(*_UNREADABLE), found.open(i) as image:
+        with contextlib.suppress(*UNREADABLE), found.open(i) as image:
             return image.size
     return 1, 1
 
@@ -298,6 +172,6 @@ def _readable(path: Path) -> bool:
     return True
 
 
-def _unreadable(found: _Source, skipped: list[str], total: int) -> str:
+def _unreadable(found: Source, skipped: list[str], total: int) -> str:
     shown = ", ".join(skipped[:5]) + (", …" if len(skipped) > 5 else "")
     return f"{found.label}: {len(skipped):,} of {total:,} files are not readable images: {shown}."

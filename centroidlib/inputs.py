@@ -12,8 +12,9 @@ from centroidlib.checkpoints import load_generator
 from centroidlib.config import TrainingConfig
 from centroidlib.constraints import Constraint, constraint_of
 from centroidlib.evaluation.formats import protocol_of
-from centroidlib.evaluation.networks import Dinov2Features, Space, load_lpips, metric_spaces
+from centroidlib.evaluation.networks import Dinov2Features, load_lpips
 from centroidlib.evaluation.observing import Lpips, cached_features
+from centroidlib.evaluation.spaces import Space, metric_spaces
 from centroidlib.factors import FactorClassifier, load_factor_classifier, save_factor_classifier, train_factor_classifier
 from centroidlib.features import FeatureExtractor, device_of
 from centroidlib.images import load_images

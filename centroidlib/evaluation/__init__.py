@@ -5,8 +5,9 @@ from centroidlib.evaluation.counting import factor_entries, factor_floors
 from centroidlib.evaluation.curves import learning_curve
 from centroidlib.evaluation.formats import load_statistics, protocol_of, read_floors, save_statistics, write_floors, write_metrics
 from centroidlib.evaluation.measuring import measure, measure_real, nearest_training
-from centroidlib.evaluation.networks import Dinov2Features, InceptionFeatures, Space, load_lpips, metric_spaces
+from centroidlib.evaluation.networks import Dinov2Features, InceptionFeatures, load_lpips
 from centroidlib.evaluation.observing import Observed, features_of, generate_images, generated, observe, observe_images
+from centroidlib.evaluation.spaces import Space, metric_spaces
 
 __all__ = [
     "Dinov2Features",

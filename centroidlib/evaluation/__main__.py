@@ -16,8 +16,9 @@ from centroidlib._files import sha256
 from centroidlib.centroid import compute_centroid
 from centroidlib.evaluation.formats import load_statistics, protocol_of, save_statistics, write_metrics
 from centroidlib.evaluation.measuring import measure, measure_real
-from centroidlib.evaluation.networks import LPIPS_FILES, InceptionFeatures, Space, load_lpips, published_networks
+from centroidlib.evaluation.networks import LPIPS_FILES, InceptionFeatures, load_lpips
 from centroidlib.evaluation.observing import Observed, observe_images
+from centroidlib.evaluation.spaces import Space, published_networks
 from centroidlib.images import load_images
 from centroidlib.metrics import Gaussian, fit_gaussian
 from centroidlib.runs import versions

@@ -11,8 +11,8 @@ from centroidlib.algorithm import constraint_gradient
 from centroidlib.centroid import CentroidStats
 from centroidlib.constraints import CONSTRAINTS, Constraint, constraint_of, equation_3
 from centroidlib.evaluation.calibration import calibration_pictures
-from centroidlib.evaluation.networks import Space
 from centroidlib.evaluation.observing import cached_features, generated
+from centroidlib.evaluation.spaces import Space
 from centroidlib.features import FeatureExtractor, device_of, in_batches, to_float
 from centroidlib.models import AnyGenerator
 

@@ -11,8 +11,8 @@ from torch import nn
 from centroidlib.centroid import CentroidStats
 from centroidlib.checkpoints import load_generator
 from centroidlib.evaluation.measuring import Floors, inside, shuffled
-from centroidlib.evaluation.networks import Space
 from centroidlib.evaluation.observing import Lpips, Observed, generated, observe
+from centroidlib.evaluation.spaces import Space
 from centroidlib.features import device_of
 from centroidlib.metrics import distance_to, fit_gaussian, gaussian_distance
 

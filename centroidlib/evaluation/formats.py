@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from centroidlib._files import replacing, write_text
 from centroidlib.evaluation.measuring import PAIRWISE_AT_MOST, Floors
-from centroidlib.evaluation.networks import Space
+from centroidlib.evaluation.spaces import Space
 from centroidlib.features import FeatureExtractor, fingerprint
 from centroidlib.images import images_digest
 from centroidlib.metrics import Gaussian

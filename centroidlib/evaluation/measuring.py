@@ -10,8 +10,8 @@ from torch import Tensor
 
 from centroidlib import metrics
 from centroidlib.centroid import CentroidStats
-from centroidlib.evaluation.networks import Space
 from centroidlib.evaluation.observing import Observed, group_sizes, observe_images
+from centroidlib.evaluation.spaces import Space
 from centroidlib.intervals import (
     Estimate,
     frechet_interval,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from centroidlib._files import cache_folder, replacing, track
 from centroidlib.centroid import CentroidStats
-from centroidlib.evaluation.networks import Space
+from centroidlib.evaluation.spaces import Space
 from centroidlib.features import FeatureExtractor, device_of, fingerprint, to_float, to_uint8
 from centroidlib.images import images_digest
 from centroidlib.intervals import GROUPS
