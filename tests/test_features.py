@@ -4,6 +4,7 @@ import os
 
 import pytest
 import torch
+from evil import Evil
 from torch import nn
 
 from centroidlib import VGG16Features, fingerprint, to_float, to_uint8
@@ -20,17 +21,9 @@ def test_uint8_to_float_and_back_are_exact():
     assert to_uint8(torch.tensor([-3.0, 0.0, 3.0])).tolist() == [0, 128, 255]
 
 
-class _Evil:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
 @pytest.mark.parametrize("before", [None, "0"])
 def test_libraries_that_would_execute_code_are_kept_from_it(tmp_path, monkeypatch, before):
-    torch.save(_Evil(tmp_path / "executed"), tmp_path / "weights.pth")
+    torch.save(Evil(tmp_path / "executed"), tmp_path / "weights.pth")
     monkeypatch.delenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", raising=False)
     if before is not None:
         monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", before)

@@ -4,15 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from centroidlib import VGG16Features, draw_faces, metric_spaces, to_float
+from centroidlib import VGG16Features, metric_spaces, to_float
 from centroidlib.evaluation import Space
 from centroidlib.evaluation import spaces as module
-
-
-@pytest.fixture(scope="module")
-def faces() -> torch.Tensor:
-    """Twenty drawn faces, uint8 (20, 3, 64, 64)."""
-    return draw_faces(20, seed=2)[0]
 
 
 def test_the_spaces_of_the_embedded_default(faces):

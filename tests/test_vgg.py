@@ -2,13 +2,13 @@
 
 import copy
 import itertools
-import os
 import pickle
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision
+from evil import Evil
 from torch import nn
 from torch.nn import functional
 from torchvision.models import VGG16_Weights
@@ -318,21 +318,13 @@ def test_a_damaged_file_of_weights_is_named(published, torch_home, damage):
         VGG16Features(2, "IMAGENET1K_V1")
 
 
-class _Evil:
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
 @pytest.mark.parametrize("save", ["torch", "pickle"])
 def test_code_in_a_file_of_weights_is_not_executed(torch_home, tmp_path, save):
     path = torch_home / "hub" / "checkpoints" / FILES["IMAGENET1K_V1"]
     if save == "torch":
-        torch.save({"features.0.weight": _Evil(tmp_path / "executed")}, path)
+        torch.save({"features.0.weight": Evil(tmp_path / "executed")}, path)
     else:
-        path.write_bytes(pickle.dumps(_Evil(tmp_path / "executed"), protocol=2))
+        path.write_bytes(pickle.dumps(Evil(tmp_path / "executed"), protocol=2))
     with pytest.raises(ValueError, match="do not load"):
         VGG16Features(2, "IMAGENET1K_V1")
     assert not (tmp_path / "executed").exists()
