@@ -186,6 +186,9 @@ def test_what_arms_share_runs_once_for_all_that_agree_on_its_parameters(spaces):
     shared = [label for label, stage in stages.items() if stage.name == "01_first"]
     assert shared == ["01_first", "01_first-sourcedigits/01_first", "01_first-sourcecats/01_first"]
     assert [stages[label].parameters["source"] for label in shared] == ["faces", "digits", "cats"]
+    order = list(stages)  # what is shared comes when it is needed, so that a sweep that is stopped early leaves whole runs
+    assert all(order.index(f"{arm}_seed0/02_run") == order.index(label) + 1 for arm, label in
+               zip(("baseline", "other-sourcedigits", "other-sourcecats"), shared, strict=True))  # fmt: skip
     for seed in (0, 1):
         for arm, folder in (("baseline", ""), ("other-sourcefaces", ""), ("other-sourcecats", "-sourcecats")):
             run = stages[f"{arm}_seed{seed}/02_run"]

@@ -57,10 +57,10 @@ class Stage:
 def plan(file: Path, settings: Mapping[str, Scalar], word_of: Callable[[Stage], str] = lambda stage: "missing") -> list[Stage]:
     """The stages of a batch file, each behind those it waits for, checked before anything runs.
 
-    A notebook that declares `arm` runs once for each arm and seed. Every other is shared: listed before such a
-    notebook it runs first, once for all arms that give it the same parameters (their centroid is the same); listed
-    after, once for all. An arm with `generator_of` takes another arm's averaged generator, so only notebooks that
-    declare that parameter run for it.
+    A notebook that declares `arm` runs once for each arm and seed. Every other is shared: listed before such a notebook
+    it runs once for all arms that give it the same parameters (their centroid is the same), right before the first run
+    that waits for it; listed after, once for all. An arm with `generator_of` takes another arm's averaged generator, so
+    only notebooks that declare that parameter run for it.
 
     Args:
         file: the YAML batch file.
@@ -112,15 +112,19 @@ def _graph(batch: BatchFile, notebooks: list[Notebook], folder: Path, seeds: lis
             raise BatchError(f"{batch.name}: two runs with different parameters would share the folder {place.name}.")
         return [stage.label]
 
-    begun: dict[str, list[str]] = {}
-    for arm in batch.arms or [""]:
-        begun[arm] = []
+    def begin(arm: str) -> list[str]:
+        """Note the shared notebooks that go before an arm's own; the label to wait for."""
+        last: list[str] = []
         for notebook in before:
-            begun[arm] = add(notebook, begun[arm], arm, _shared_folders(batch, before, arm))
-    ends = [] if per_arm else begun[next(iter(begun))]
+            last = add(notebook, last, arm, _shared_folders(batch, before, arm))
+        return last
+
+    ends: list[str] = []
+    for arm in () if per_arm else batch.arms or [""]:
+        ends += begin(arm)
     for seed in seeds:
         for arm in sorted(batch.arms, key=lambda arm: bool(batch.arms[arm].get("generator_of"))):
-            last = begun[arm] + _makers_of_the_average(batch, arm, per_arm, seed)
+            last = begin(arm) + _makers_of_the_average(batch, arm, per_arm, seed)
             for notebook in _notebooks_of(batch, arm, per_arm):
                 own: dict[str, Scalar] = {"arm": arm, "seed": seed}
                 last = add(notebook, last, arm, own | _shared_folders(batch, before, arm))
