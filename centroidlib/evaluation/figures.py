@@ -129,7 +129,7 @@ def figure_calibration(lies: pd.DataFrame, caption: str = "") -> Figure:
     for (i, k), value in np.ndenumerate(wide.to_numpy()):
         ax.text(k, i, f"{value:.2f}", ha="center", va="center", size="small", color="white" if abs(value - 1) > 0.6 else "black")
     ax.set_yticks(range(len(wide)), wide.index)
-    names = [str(name).replace(", ", "\n").replace("_", " ") for name in wide]
+    names = [str(name).replace(", ", "\n") for name in wide]
     ax.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
     ax.spines[:].set_visible(False)
     put_caption(figure, caption)
