@@ -99,6 +99,20 @@ def test_a_comparison_runs_again_when_a_run_is_there_that_it_did_not_know(projec
     assert why(project, 3) == "centroid_seed0 was not there then"
 
 
+def test_a_comparison_of_all_that_there_is_runs_again_when_there_is_more(project):
+    last = project / "results" / "small" / "03_last"
+    record = read_record(last)
+    record["stages"]["03_last"]["parameters"]["runs"] = ""
+    inputs = record["stages"]["03_last"]["inputs"]
+    record["stages"]["03_last"]["inputs"] = {name: digest for name, digest in inputs.items() if "centroid_seed0" not in name}
+    write_record(last, record)
+    write_batch(project, {"notebooks": ["03_last"]})
+    stage = plan(project / "notebooks" / "small.yml", {})[0]
+    assert state_of(stage).word == "done"  # centroid_seed0 is not evaluated
+    (last.parent / "centroid_seed0" / "metrics.json").write_text("{}")
+    assert state_of(stage).why == "centroid_seed0 was not there then"
+
+
 def test_a_comparison_runs_again_when_one_of_its_runs_has_failed_since(project):
     run = project / "results" / "small" / "centroid_seed0"
     write_record(run, read_record(run) | {"failed": {"02_run": "it broke"}})
