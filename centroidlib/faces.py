@@ -1,10 +1,10 @@
 """Parametric cartoon faces: an image data set with known, independent factors, drawn without network."""
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from torch import Tensor
+
+from centroidlib.painting import Scene, across_from, cover, paint, paint_ellipse, paint_stroke, radius_in, ramp, window_of
 
 FACTORS: dict[str, tuple[str, ...]] = {
     "skin": ("porcelain", "fair", "tan", "brown", "dark"),
@@ -66,22 +66,6 @@ _TUFT_TURN, _IRIS_TURN, _MOUTH_TURN, _NOSE_TURN = 0.04, 0.02, 0.02, 0.07
 _FORESHORTENING = 0.25
 _CHUNK_PIXELS = 64 * 64 * 64  # large enough to amortise calls, small enough for the cache
 
-Value = Tensor | float
-Ellipse = tuple[float, float, float, float]
-Stroke = tuple[float, Value, Value, Value, Value]
-Window = tuple[slice, slice]
-
-
-class _Scene(NamedTuple):
-    """What the parts of one chunk share. Images lie along the last dimension, where loops are longest."""
-
-    canvas: Tensor  # (3, size, size, n), values in [0, 255]
-    u: Tensor  # (size, size, n), x on the head
-    v: Tensor  # (size, size, n), y on the head
-    w: Tensor  # (size, size, n), x on the front of the face, which turns with the pose
-    level: dict[str, Tensor]  # each (n,), int64
-    jitter: dict[str, Tensor]  # each (n,); "turn" includes the pose, from about -1 (left) to 1 (right)
-
 
 def draw_faces(count: int, *, size: int = 64, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Draw random faces whose factors are independent and uniform.
@@ -141,7 +125,7 @@ def _render(factors: Tensor, noise: Tensor, size: int) -> Tensor:
     ground = _pick(_BACKGROUND, level["background"]) + _rgb(jitter, "ground")
     canvas = torch.empty((3, size, size, factors.shape[0]), dtype=torch.float32)
     canvas.copy_(ground[:, None, None] * (1.0 - 0.10 * axis)[:, None, None])
-    scene = _Scene(canvas, u, v, w, level, jitter)
+    scene = Scene(canvas, u, v, w, level, jitter, _JITTER | {"turn": (1.0 + _JITTER["turn"]) * (_FRONT_TURN + _NOSE_TURN)})
     skin = _pick(_SKIN, level["skin"]) + _rgb(jitter, "skin")
     hair = _pick(_HAIR, level["hair_colour"]) + _rgb(jitter, "hair")
     style = _pick(_STYLE, level["hair_style"])
@@ -153,170 +137,100 @@ def _render(factors: Tensor, noise: Tensor, size: int) -> Tensor:
     return canvas
 
 
-def _paint_back(scene: _Scene, skin: Tensor, hair: Tensor, style: Tensor) -> None:
+def _paint_back(scene: Scene, skin: Tensor, hair: Tensor, style: Tensor) -> None:
     """Hair behind the head, then neck, shirt and ears."""
-    window = _window((0.0, 0.1, 0.85, 0.98), scene)
+    window = window_of((0.0, 0.1, 0.85, 0.98), scene)
     u, v = scene.u[window], scene.v[window]
-    q = _radius(u - _HAIR_TURN * scene.jitter["turn"], v - style[0], style[1], style[2])
+    q = radius_in(u - _HAIR_TURN * scene.jitter["turn"], v - style[0], style[1], style[2])
     q.sub_(_curls(u, v).mul_(style[8]))
-    _paint(scene, window, _cover(q, style[1], style[2], scene), hair * 0.88)
+    paint(scene, window, cover(q, style[1], style[2], scene), hair * 0.88)
 
     # Neck and collar lie in the shadow of the chin.
     head = scene._replace(w=scene.u)
-    _paint_ellipse(head, _NECK, skin * 0.84)
-    _paint_ellipse(head, _SHIRT, _rgb(scene.jitter, "shirt") + _SHIRT_MEAN)
-    _paint_ellipse(head, _COLLAR, skin * 0.84)
+    paint_ellipse(head, _NECK, skin * 0.84)
+    paint_ellipse(head, _SHIRT, _rgb(scene.jitter, "shirt") + _SHIRT_MEAN)
+    paint_ellipse(head, _COLLAR, skin * 0.84)
     shift, widening = _EAR_TURN * scene.jitter["turn"], _FACE[2] * scene.jitter["width"]
     for shape, tone in ((_EAR, 0.93), (_EAR_HOLE, 0.78)):
-        _paint_ellipse(head, shape, skin * tone, shift, widening, opacity=style[9])
+        paint_ellipse(head, shape, skin * tone, shift, widening, opacity=style[9])
 
 
-def _paint_face(scene: _Scene, skin: Tensor) -> None:
+def _paint_face(scene: Scene, skin: Tensor) -> None:
     """The face, narrower at the chin, lit from one side and from above, with blushing cheeks."""
-    window = _window(_FACE, scene)
+    window = window_of(_FACE, scene)
     u, v = scene.u[window] - _FACE_TURN * scene.jitter["turn"], scene.v[window] - _FACE[1]
     width = _FACE[2] * (1.0 + scene.jitter["width"])
-    q = _radius((v * 0.2).add_(1.0).mul_(u), v, width, _FACE[3])
+    q = radius_in((v * 0.2).add_(1.0).mul_(u), v, width, _FACE[3])
     shade = (u * (0.24 * scene.jitter["light"])).sub_(v * 0.05).add_(1.05).sub_(q * 0.08)
-    face = _cover(q, width, _FACE[3], scene)
-    _paint(scene, window, face, skin, shade)
+    face = cover(q, width, _FACE[3], scene)
+    paint(scene, window, face, skin, shade)
 
-    x = _across(scene.w[window], _CHEEK[0], 0.0, scene.jitter["eyes"])
-    q = _radius(x, scene.v[window] - _CHEEK[1], _CHEEK[2], _CHEEK[3])
-    blush = _cover(q, _CHEEK[2], _CHEEK[3], scene, blur=scene.canvas.shape[1] / 13)
-    _paint(scene, window, blush.mul_(face).mul_(0.4), _BLUSH)
+    x = across_from(scene.w[window], _CHEEK[0], 0.0, scene.jitter["eyes"])
+    q = radius_in(x, scene.v[window] - _CHEEK[1], _CHEEK[2], _CHEEK[3])
+    blush = cover(q, _CHEEK[2], _CHEEK[3], scene, blur=scene.canvas.shape[1] / 13)
+    paint(scene, window, blush.mul_(face).mul_(0.4), _BLUSH)
 
 
-def _paint_features(scene: _Scene, skin: Tensor, hair: Tensor) -> None:
+def _paint_features(scene: Scene, skin: Tensor, hair: Tensor) -> None:
     """Eyes, brows, nose and mouth on the front of the face."""
     mouth, jitter, turn = scene.level["mouth"], scene.jitter, scene.jitter["turn"]
     spacing, gaze = jitter["eyes"], _IRIS_TURN * turn
-    _paint_ellipse(scene, _LASH, _INK, spread=spacing)
-    _paint_ellipse(scene, _EYE, _WHITE, spread=spacing)
+    paint_ellipse(scene, _LASH, _INK, spread=spacing)
+    paint_ellipse(scene, _EYE, _WHITE, spread=spacing)
     blend = 0.5 + 0.5 * jitter["iris"]
     iris = _BROWN * (1.0 - blend) + _BLUE * blend
-    _paint_ellipse(scene, _IRIS, iris, gaze, spacing)
-    _paint_ellipse(scene, _PUPIL, _INK, gaze, spacing)
-    _paint_ellipse(scene, _GLINT, _WHITE, gaze + 0.03, spacing)
+    paint_ellipse(scene, _IRIS, iris, gaze, spacing)
+    paint_ellipse(scene, _PUPIL, _INK, gaze, spacing)
+    paint_ellipse(scene, _GLINT, _WHITE, gaze + 0.03, spacing)
     brow = (_BROW[0], _BROW[1] + jitter["brows"], *_BROW[2:])
-    _paint_stroke(scene, brow, _BROW_BOX, hair * 0.7, spread=spacing)
+    paint_stroke(scene, brow, _BROW_BOX, hair * 0.7, spread=spacing)
 
     shift = _NOSE_TURN * turn
-    _paint_ellipse(scene, _NOSE, skin * 0.8, shift)
-    _paint_ellipse(scene, _NOSE_TIP, skin * 1.06, shift + 0.02 * jitter["light"])
+    paint_ellipse(scene, _NOSE, skin * 0.8, shift)
+    paint_ellipse(scene, _NOSE_TIP, skin * 1.06, shift + 0.02 * jitter["light"])
 
     shift = _MOUTH_TURN * turn
-    _paint_stroke(scene, (0.0, *_pick(_LIP_LINE, mouth)), _LIP_BOX, _LIPS, shift)
+    paint_stroke(scene, (0.0, *_pick(_LIP_LINE, mouth)), _LIP_BOX, _LIPS, shift)
     is_open = (mouth == FACTORS["mouth"].index("open")).float()
     for shape, colour in ((_OPEN, _MOUTH_INSIDE), (_TONGUE, _PINK), (_TEETH, _WHITE)):
-        _paint_ellipse(scene, shape, colour, shift, opacity=is_open)
+        paint_ellipse(scene, shape, colour, shift, opacity=is_open)
 
 
-def _paint_front_hair(scene: _Scene, hair: Tensor, style: Tensor) -> None:
+def _paint_front_hair(scene: Scene, hair: Tensor, style: Tensor) -> None:
     """Tufts by the ears of bald heads, or else a cap of hair with an opening for the face."""
     bald = (scene.level["hair_style"] == FACTORS["hair_style"].index("bald")).float()
     shift, widening = _TUFT_TURN * scene.jitter["turn"], _FACE[2] * scene.jitter["width"]
-    _paint_ellipse(scene._replace(w=scene.u), _TUFT, hair, shift, widening, bald)
+    paint_ellipse(scene._replace(w=scene.u), _TUFT, hair, shift, widening, bald)
 
-    window = _window(_CAP, scene)
+    window = window_of(_CAP, scene)
     u, v, w = scene.u[window], scene.v[window], scene.w[window]
     width, height = _CAP[2] * (1.0 + scene.jitter["width"]), _CAP[3]
     curls = _curls(u, v).mul_(style[8])
-    q = _radius(u, v - _CAP[1], width, height)
-    alpha = _cover(q - curls, width, height, scene)
-    opening = _radius(w - style[3], v - style[4], style[5], style[6]).add_(curls)
-    alpha.mul_(1.0 - _cover(opening, style[5], style[6], scene))
-    alpha.mul_(_ramp(style[7] - v, scene, 2.0))
+    q = radius_in(u, v - _CAP[1], width, height)
+    alpha = cover(q - curls, width, height, scene)
+    opening = radius_in(w - style[3], v - style[4], style[5], style[6]).add_(curls)
+    alpha.mul_(1.0 - cover(opening, style[5], style[6], scene))
+    alpha.mul_(ramp(style[7] - v, scene, 2.0))
 
     # A band of gloss follows the skull; curls shade themselves.
     gloss = 1.0 - (q - 0.55).mul_(4.0).square_()
     shade = (u * (0.24 * scene.jitter["light"])).add_(0.98).add_(curls.mul_(0.6))
     shade.add_(gloss.clamp_(min=0.0).mul_(0.16))
-    _paint(scene, window, alpha, hair, shade)
+    paint(scene, window, alpha, hair, shade)
 
 
-def _paint_glasses(scene: _Scene) -> None:
+def _paint_glasses(scene: Scene) -> None:
     """Two rings, and a bar outside them for the bridge and the temples."""
     worn = scene.level["glasses"].float()
-    window = _window((0.0, _LENS[1], 0.5, _LENS[3] + 0.03), scene)
+    window = window_of((0.0, _LENS[1], 0.5, _LENS[3] + 0.03), scene)
     x, y = scene.w[window].abs(), scene.v[window] - _LENS[1]
-    distance = _radius(x - _LENS[0] - scene.jitter["eyes"], y, _LENS[2], _LENS[3]).sqrt_()
+    distance = radius_in(x - _LENS[0] - scene.jitter["eyes"], y, _LENS[2], _LENS[3]).sqrt_()
     distance.sub_(1.0).mul_(0.5 * (_LENS[2] + _LENS[3]))
-    _paint(scene, window, _ramp(-distance, scene).mul_(0.16 * worn), _WHITE)
-    ring = _ramp(_FRAME - distance.abs(), scene)
-    bar = _ramp(_FRAME - (y + 0.03).abs_(), scene)
-    bar.mul_(_ramp(distance, scene)).mul_(_ramp(0.47 - scene.u[window].abs(), scene))
-    _paint(scene, window, torch.maximum(ring, bar).mul_(worn), _INK)
-
-
-def _paint_ellipse(
-    scene: _Scene,
-    shape: Ellipse,
-    colour: Tensor,
-    shift: Value = 0.0,
-    spread: Value = 0.0,
-    opacity: Value = 1.0,
-) -> None:
-    """Paint an ellipse, or a mirrored pair with ``spread`` added to its x, in the coordinates w and v."""
-    window = _window(shape, scene)
-    across = _across(scene.w[window], shape[0], shift, spread)
-    q = _radius(across, scene.v[window] - shape[1], shape[2], shape[3])
-    _paint(scene, window, _cover(q, shape[2], shape[3], scene).mul_(opacity), colour)
-
-
-def _paint_stroke(scene: _Scene, stroke: Stroke, box: Ellipse, colour: Tensor, shift: Value = 0.0, spread: Value = 0.0) -> None:
-    """Paint a bent line, or a mirrored pair of them, that stays inside ``box``."""
-    centre, height, length, thickness, bend = stroke
-    window = _window(box, scene)
-    across = _across(scene.w[window], centre, shift, spread)
-    distance = (across.square() * bend).add_(scene.v[window]).sub_(height).abs_()
-    alpha = _ramp(thickness - distance, scene).mul_(_ramp(length - across.abs_(), scene))
-    _paint(scene, window, alpha, colour)
-
-
-def _paint(scene: _Scene, window: Window, alpha: Tensor, colour: Tensor, shade: Tensor | None = None) -> None:
-    """Blend colour (3, n), times a shade (height, width, n), over the canvas."""
-    target = scene.canvas[:, window[0], window[1]]
-    layer = colour[:, None, None]
-    change = layer - target if shade is None else (layer * shade).sub_(target)
-    target.add_(change.mul_(alpha))
-
-
-def _window(box: Ellipse, scene: _Scene) -> Window:
-    """Rows and columns that hold a box, and its mirror image in x, under every jitter and pose."""
-    size = scene.canvas.shape[1]
-    half_width, top, bottom = abs(box[0]) + box[2], box[1] - box[3], box[1] + box[3]
-    lean, grow = 2.0 * _JITTER["tilt"], 1.0 + _JITTER["scale"]
-    turn = (1.0 + _JITTER["turn"]) * (_FRONT_TURN + _NOSE_TURN)
-    edge = 2.0 / size  # room for soft edges
-    far_x = (half_width + turn + lean * max(abs(top), abs(bottom))) * grow + _JITTER["x"] + edge
-    far_y = lean * (half_width + turn) * grow + _JITTER["y"] + edge
-    top, bottom = min(top * grow, top / grow) - far_y, max(bottom * grow, bottom / grow) + far_y
-
-    def pixel(position: float) -> int:
-        return min(max(round((position + 1.0) * 0.5 * size), 0), size)
-
-    return slice(pixel(top), pixel(bottom)), slice(pixel(-far_x), pixel(far_x))
-
-
-def _across(x: Tensor, centre: float, shift: Value, spread: Value) -> Tensor:
-    """Signed distance along x to a centre at 0, or to the nearer of another centre and its mirror image."""
-    return (x - shift).abs_().sub_(centre + spread) if centre else x - shift
-
-
-def _radius(x: Tensor, y: Tensor, a: Value, b: Value) -> Tensor:
-    """Squared radius in units of an ellipse: below 1 inside, above 1 outside."""
-    return (x / a).square_().add_((y / b).square_())
-
-
-def _cover(q: Tensor, a: Value, b: Value, scene: _Scene, blur: float = 1.0) -> Tensor:
-    """Anti-aliased cover in [0, 1] of an ellipse from its squared radius, which it leaves as it was."""
-    return _ramp((1.0 - q).mul_(a * b / (a + b)), scene, blur)
-
-
-def _ramp(inside: Tensor, scene: _Scene, blur: float = 1.0) -> Tensor:
-    """Turn a distance into the inside into a cover in [0, 1], in place, over ``blur`` pixels."""
-    return inside.mul_(scene.canvas.shape[1] / (2.0 * blur)).add_(0.5).clamp_(0.0, 1.0)
+    paint(scene, window, ramp(-distance, scene).mul_(0.16 * worn), _WHITE)
+    ring = ramp(_FRAME - distance.abs(), scene)
+    bar = ramp(_FRAME - (y + 0.03).abs_(), scene)
+    bar.mul_(ramp(distance, scene)).mul_(ramp(0.47 - scene.u[window].abs(), scene))
+    paint(scene, window, torch.maximum(ring, bar).mul_(worn), _INK)
 
 
 def _curls(u: Tensor, v: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from centroidlib import faces
+from centroidlib import faces, painting
 from centroidlib.faces import FACTORS, draw_faces
 
 
@@ -62,7 +62,8 @@ def test_size_changes_neither_factors_nor_layout():
 @pytest.mark.parametrize("size", [16, 64])
 def test_windows_crop_no_part(monkeypatch, size):
     images, _ = draw_faces(400, size=size, seed=9)
-    monkeypatch.setattr(faces, "_window", lambda box, scene: (slice(0, size), slice(0, size)))
+    for module in (faces, painting):
+        monkeypatch.setattr(module, "window_of", lambda box, scene: (slice(0, size), slice(0, size)))
     assert torch.equal(images, draw_faces(400, size=size, seed=9)[0])
 
 
