@@ -4,18 +4,25 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from centroidlib.collecting import activity
 from centroidlib.verdict import compared_in
 
 CLEAR = ("improved", "worse")  # the words of a difference that can be told from none
 
 
-def answer(rows: pd.DataFrame, gaps: pd.DataFrame, better: Mapping[str, str], loss: str = "centroid") -> str:
+SILENT = 0.1  # share of batches with anything to act on, below which an arm's loss is called silent
+
+
+def answer(
+    rows: pd.DataFrame, gaps: pd.DataFrame, better: Mapping[str, str], histories: pd.DataFrame, loss: str = "centroid"
+) -> str:
     """What an ablation says: how far its arms lie from λ = 0, and which can be told from it and from the loss as it is.
 
     Args:
         rows: of runs.csv.
         gaps: of `ablation_differences`.
         better: `lower`, `higher` or `floor` by metric.
+        histories: of the runs' training.
         loss: the arm of the loss as it is.
     """
     primary = gaps[gaps["primary"].eq(True)]
@@ -43,6 +50,13 @@ def answer(rows: pd.DataFrame, gaps: pd.DataFrame, better: Mapping[str, str], lo
     told = "That two arms cannot be told apart does not show that they are alike."
     if not primary.loc[~primary["baseline"].isin(plain), "word"].isin(CLEAR).any():  # no change of the loss changes anything
         told = f"So which part of the loss matters cannot be said from these runs. {told}"
+    active = activity(histories)["active"] if len(histories) else pd.Series(dtype=float)
+    silent = [arm for arm in dict.fromkeys(primary["arm"]) if active.get(arm, 1.0) < SILENT]
+    if silent:
+        told += (
+            f" In {', '.join(f'`{arm}`' for arm in silent)} the loss had anything to act on in fewer than {SILENT:.0%} of the "
+            "batches: that it is like its baseline shows nothing of what was changed."
+        )
     return "\n".join([*lines, "", told])
 
 

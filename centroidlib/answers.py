@@ -13,6 +13,7 @@ from centroidlib.evaluation.observing import features_of
 from centroidlib.evaluation.spaces import Space
 from centroidlib.features import FeatureExtractor
 from centroidlib.losses import centroid_distances
+from centroidlib.tables import CONDITIONS
 
 BLANKS = ("flat grey", "the mean image", "uniform noise")  # of the calibration pictures: no face at all
 
@@ -144,6 +145,16 @@ def of_the_evaluation(measured: Mapping[str, Mapping[str, Any]], space: str, sam
         f"**Answer.** `{space}` is {main['value']:.3g} ({bounds}{samples:,} generated against {count:,} real images); halves of "
         f"the real images are {main['floor']:.2g} apart, of {main['floor_n']:,} images each{at_floor}. {inside['value']:.0%} of "
         f"the generated images lie inside d_ref, of the real ones {inside['floor']:.0%}.{counted} Protocol `{fingerprint}`."
+    )
+
+
+def trained_caption(record: Mapping[str, Any], source: str, images: Tensor, phi: FeatureExtractor) -> str:
+    """What a picture's generator was trained with, as far as the run's record knows: another arm's average was not here."""
+    asked = record["parameters"] | record["stages"].get("02_train", {}).get("parameters", {})
+    told = [f"{CONDITIONS[name]} {asked[name]:,g}" for name in ("lambda_", "steps", "batch_size", "width") if name in asked]
+    return (
+        f"Arm {asked['arm']}, seed {asked['seed']}, {', '.join(told)}; {len(images):,} images of {Path(source).name}; "
+        f"Φ = {phi.name}, {'pooled' if phi.pool else 'flattened'}."
     )
 
 

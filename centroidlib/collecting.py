@@ -123,6 +123,29 @@ def histories(batch: Path, names: Sequence[str]) -> pd.DataFrame:
     return _below_each_other(batch, [name for name in names if not _averaged_from(read_record(batch / name))], "history.csv")
 
 
+def activity(histories: pd.DataFrame) -> pd.DataFrame:
+    """Of each arm, a row: in what share of its batches Eq. 3, or what stands in its place, had anything to act on.
+
+    Args:
+        histories: as `histories` returns them.
+
+    Returns:
+        `active`, the share of batches looked at in which an image paid; `from_step`, the first of them, the median over
+        seeds; `outside`, the share of images outside d_ref over the last quarter; `gradient_ratio`, the median of the term's
+        gradient at the images ÷ the adversarial one's where it acted, 0 without the term.
+    """
+    pays = histories[histories["loss_centroid"] > 0]
+    late = histories[histories["step"] > 0.75 * histories.groupby(["arm", "seed"])["step"].transform("max")]
+    first = pays.groupby(["arm", "seed"])["step"].min().groupby("arm").median()
+    found = {
+        "active": histories["loss_centroid"].gt(0).groupby(histories["arm"]).mean(),
+        "from_step": first,
+        "outside": late.groupby("arm")["outside"].mean(),
+        "gradient_ratio": pays.groupby("arm")["gradient_ratio"].median(),
+    }
+    return pd.DataFrame(found).reindex(list(dict.fromkeys(histories["arm"])))
+
+
 def _below_each_other(batch: Path, names: Sequence[str], file: str) -> pd.DataFrame:
     known = {name: read_record(batch / name)["parameters"] for name in names}
     parts = [pd.read_csv(batch / name / file).assign(arm=own["arm"], seed=own["seed"]) for name, own in known.items()]

@@ -41,8 +41,8 @@ def gather(run: Run, runs: str = "", label_protocols: bool = False, on_the_way: 
         run: of the notebook that compares.
         runs: names of run folders, separated by spaces; empty for all of the batch.
         label_protocols: take runs that were measured under different protocols, labelled.
-        on_the_way: take what runs say of their training too: histories, learning curves and, as a metric, the scatter of the
-            first primary outcome between the last checkpoints.
+        on_the_way: take learning curves too and, as a metric, the scatter of the first primary outcome between the last
+            checkpoints.
 
     Raises:
         FileNotFoundError: none has been evaluated.
@@ -51,12 +51,11 @@ def gather(run: Run, runs: str = "", label_protocols: bool = False, on_the_way: 
     names, failed, not_run = collecting.sort_out(run.batch, runs)
     measured = [run.input(f"{name}/metrics.json") for name in names]
     rows, better = collecting.collect([path.parent for path in measured], label_protocols), collecting.better_of(measured)
-    curves, histories = pd.DataFrame(), pd.DataFrame()
-    if on_the_way:
-        for name in (f"{name}/{file}" for name in names for file in ("history.csv", "curve.csv")):
-            if (run.batch / name).is_file():  # an averaged generator has no history of its own
-                run.input(name)
-        curves, histories = collecting.curves(run.batch, names), collecting.histories(run.batch, names)
+    files = ("history.csv", *["curve.csv"] * on_the_way)
+    for name in (f"{name}/{file}" for name in names for file in files):
+        if (run.batch / name).is_file():  # an averaged generator has no history of its own
+            run.input(name)
+    curves, histories = collecting.curves(run.batch, names * on_the_way), collecting.histories(run.batch, names)
     if len(curves):
         rows, scatter = paired.with_checkpoint_scatter(rows, curves, paired.primary_outcomes(better)[0])
         better |= scatter
@@ -87,9 +86,10 @@ def differences(found: Gathered) -> pd.DataFrame:
 
 
 def arms(found: Gathered) -> pd.DataFrame:
-    """What was changed in each arm, a row an arm, and how many seeds it has."""
+    """What was changed in each arm, a row an arm, how many seeds it has, and how much its loss had to act on (`activity`)."""
     grouped = found.rows.groupby("arm", sort=False)
-    return grouped[[name for name in CHANGED if name in found.rows]].first().assign(seeds=grouped["seed"].count())
+    table = grouped[[name for name in CHANGED if name in found.rows]].first().assign(seeds=grouped["seed"].count())
+    return table.join(collecting.activity(found.histories).round(3)) if len(found.histories) else table
 
 
 def missing(found: Gathered) -> str:

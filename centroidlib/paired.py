@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import nctdtr, stdtr, stdtrit
+from scipy.special import chdtri, nctdtr, stdtr, stdtrit
 
 from centroidlib.collecting import PARTS
 from centroidlib.intervals import mean_interval
@@ -15,15 +15,16 @@ from centroidlib.tables import PAPER
 LAST_CHECKPOINTS = 4  # of a learning curve, whose scatter tells how far a result hangs on when training stopped
 AT_MOST = 1000  # seeds that are asked for
 WORDS = ("improved", "worse", "not distinguishable", "not judged", "in its favour", "against it", "no difference")
-# The paper's claims, by what the metrics' names begin with.
+# The paper's claims, and what would go unseen in them, by what the metrics' names begin with.
 CLAIMS = {
     "quality": ("fid", "fd_", "kid", "precision", "density", "nearest"),
-    "diversity": ("lpips", "recall", "coverage"),
+    "diversity": ("lpips",),
+    "mode collapse": ("recall", "coverage"),
     "stability": ("between_checkpoints",),
     "alignment": ("centre_offset", "inside_d_ref"),
 }
 COLUMNS = ["arm", "baseline", "metric", "primary", "judged", "seen_by_loss", "difference", "low", "high", "deviation", "seeds"]
-COLUMNS += ["p", "p_holm", "word", "size", "needed"]
+COLUMNS += ["p", "p_holm", "word", "of_values", "of_values_low", "of_values_high", "size", "needed", "needed_low", "needed_high"]
 
 
 def primary_outcomes(better: Mapping[str, str]) -> list[str]:
@@ -54,14 +55,17 @@ def paired_differences(rows: pd.DataFrame, better: Mapping[str, str], baseline: 
     Returns:
         A row an arm and metric, none where no seed has both: `arm`, `baseline`, `metric`, `primary`, `judged`,
         `seen_by_loss`, `difference`, `low`, `high`, `deviation` (of the differences), `seeds`, `p` (paired t test; NaN where
-        all differences are equal but not 0), `p_holm`, `word` (one of `WORDS`), `size` (the paper's difference, where it gives
-        one) and `needed`: seeds that would show such a difference four times in five.
+        all differences are equal but not 0), `p_holm`, `word` (one of `WORDS`), `of_values` (the difference of the values
+        themselves, where that of their distances to a target is compared) with its interval, `size` (the paper's difference
+        of values, where it gives one) and `needed`: seeds that would show such a one four times in five, with an interval for
+        the spread that it is computed from is itself one of few seeds.
     """
-    wide = distance_to_target(rows, better).set_index(["seed", "arm"])
+    wide, plain = (table.set_index(["seed", "arm"]) for table in (distance_to_target(rows, better), rows))
     primary = primary_outcomes(better)
     sizes = paper_sizes(rows[rows["arm"] == baseline], primary)
     found: list[dict[str, Any]] = []
-    for arm in (arm for arm in dict.fromkeys(rows["arm"]) if arm != baseline and baseline in set(rows["arm"])):
+    arms = [arm for arm in dict.fromkeys(rows["arm"]) if arm != baseline and baseline in set(rows["arm"])]
+    for arm in arms:
         for metric in (name for name in better if not rows[name].isna().all()):
             table = wide[metric].unstack("arm")
             gap = (table[arm] - table[baseline]).dropna()
@@ -70,7 +74,10 @@ def paired_differences(rows: pd.DataFrame, better: Mapping[str, str], baseline: 
                 judged = not metric.endswith("_inf") and (not seen or metric.startswith(CLAIMS["alignment"]))
                 row = {"arm": arm, "baseline": baseline, "metric": metric, "primary": metric in primary, "judged": judged}
                 row |= {"seen_by_loss": seen, "size": sizes.get(metric, np.nan)} | t_interval(gap.to_numpy(float))
-                found.append(row | {"needed": seeds_needed(row["deviation"], row["size"])})
+                values = plain[metric].unstack("arm")
+                of_values = t_interval((values[arm] - values[baseline]).dropna().to_numpy(float))
+                row |= {"of_values": of_values["difference"]} | {f"of_values_{end}": of_values[end] for end in ("low", "high")}
+                found.append(row | _needed(of_values["deviation"], row["size"], len(gap), len(arms)))
     table = pd.DataFrame(found, columns=COLUMNS)
     table["p_holm"] = np.nan
     families = [table["metric"] == name for name in primary] + [table["judged"].eq(True) & ~table["primary"].eq(True)]
@@ -110,12 +117,20 @@ def paper_sizes(baseline: pd.DataFrame, primary: Sequence[str]) -> dict[str, flo
     return sizes | ({"lpips_alex": abs(with_loss["lpips_alex"] - without["lpips_alex"])} if "lpips_alex" in primary else {})
 
 
-def seeds_needed(deviation: float, size: float, power: float = 0.8) -> float:
+def _needed(deviation: float, size: float, seeds: int, tests: int) -> dict[str, float]:
+    """`seeds_needed`, and for the ends of the 95 % interval of a deviation that was seen in so many seeds."""
+    ends = [np.sqrt((seeds - 1) / chdtri(seeds - 1, tail)) if seeds > 1 else np.nan for tail in (0.025, 0.975)]
+    names = ("needed", "needed_low", "needed_high")
+    return {name: seeds_needed(deviation * end, size, tests) for name, end in zip(names, (1.0, *ends), strict=True)}
+
+
+def seeds_needed(deviation: float, size: float, tests: int = 1, power: float = 0.8) -> float:
     """Seeds with which a paired t test at 5 % finds a true difference of `size` with this probability.
 
     Args:
         deviation: standard deviation of the paired differences.
         size: of the difference.
+        tests: that the 5 % are shared by, as by the first step of Holm's correction.
         power: the probability.
 
     Returns:
@@ -124,7 +139,7 @@ def seeds_needed(deviation: float, size: float, power: float = 0.8) -> float:
     if np.isnan(deviation) or np.isnan(size):
         return np.nan
     for seeds in range(2, AT_MOST + 1):
-        bound, shift = stdtrit(seeds - 1, 0.975), size * np.sqrt(seeds) / max(deviation, 1e-300)
+        bound, shift = stdtrit(seeds - 1, 1 - 0.025 / tests), size * np.sqrt(seeds) / max(deviation, 1e-300)
         if shift > 30 or 1 - nctdtr(seeds - 1, shift, bound) >= power:
             return seeds
     return np.inf

@@ -61,8 +61,8 @@ def put_caption(figure: Figure, text: str) -> None:
         figure.set_figheight(figure.get_figheight() + label.get_window_extent().height / figure.dpi)
 
 
-def figure_images(images: Tensor, title: str, columns: int = 8) -> Figure:
-    """A grid of uint8 images (N, 3, H, W)."""
+def figure_images(images: Tensor, title: str, columns: int = 8, caption: str = "") -> Figure:
+    """A grid of uint8 images (N, 3, H, W), with what was trained with what below it."""
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(0.68 * columns, 0.68 * rows + 0.4), squeeze=False)
     figure.set_layout_engine("constrained", w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
@@ -71,6 +71,7 @@ def figure_images(images: Tensor, title: str, columns: int = 8) -> Figure:
     for ax in axes.flat:
         ax.set_axis_off()
     figure.suptitle(title, x=0.0, ha="left", fontsize="medium")
+    put_caption(figure, caption)
     return figure
 
 
@@ -102,8 +103,10 @@ def _sample_grids(folder: Path) -> list[Path]:
     return paths
 
 
-def figure_distances(distances: Mapping[str, Tensor], reference_distance: float, floor: float | None = None) -> Figure:
-    """Histogram of distances to the centroid, `real` and arms by name, in units of d_ref."""
+def figure_distances(
+    distances: Mapping[str, Tensor], reference_distance: float, floor: float | None = None, caption: str = ""
+) -> Figure:
+    """Histogram of distances to the centroid, `real` and arms by name, in units of d_ref, and below it what was measured."""
     figure, ax = plt.subplots(figsize=(8, 3.2))
     scaled = {name: values.double().numpy() / reference_distance for name, values in distances.items()}
     low, high = (f([f(v) for v in scaled.values()]) for f in (min, max))
@@ -118,6 +121,7 @@ def figure_distances(distances: Mapping[str, Tensor], reference_distance: float,
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     if floor is not None:
         ax.set_title(f"Real images' own centroid loss: {floor / reference_distance:.4f} d_ref")
+    put_caption(figure, caption)
     return figure
 
 
@@ -209,9 +213,15 @@ def polar_embedding(features: Tensor, centroid: Tensor, reference_distance: floa
 
 
 def figure_embedding(
-    real: Tensor, fake: Tensor, stats: Any, arm: str, thumbnails: Tensor | None = None, fake_images: Tensor | None = None
+    real: Tensor,
+    fake: Tensor,
+    stats: Any,
+    arm: str,
+    thumbnails: Tensor | None = None,
+    fake_images: Tensor | None = None,
+    caption: str = "",
 ) -> Figure:
-    """Figure 1 of the paper: real and generated images around their common centroid.
+    """Figure 1 of the paper: real and generated images around their common centroid, to 2 d_ref or, where some lie there, more.
 
     Args:
         real: features of real images (N, d); the principal axes are theirs.
@@ -220,6 +230,7 @@ def figure_embedding(
         arm: name of the run's arm.
         thumbnails: real images to draw at some of their points, uint8, or None to draw points only.
         fake_images: the same of generated images.
+        caption: what was trained with what.
     """
     both = torch.cat([real, fake])
     flat, polar = polar_embedding(both, stats.centroid, stats.reference_distance, len(real))
@@ -228,8 +239,8 @@ def figure_embedding(
         for part, colour, label in ((slice(len(real)), REAL, "real"), (slice(len(real), None), arm_colour(arm), arm)):
             ax.scatter(*points[part].T.numpy(), s=9, alpha=0.55, lw=0, color=colour, label=f"{label}, N = {len(points[part]):,}")
         ax.scatter(0, 0, marker="X", s=110, color="black", edgecolor="white", zorder=5, label="centroid c")
-        ax.set_aspect("equal", "datalim")
-        ax.margins(0.12)
+        reach = max(2.0, 1.1 * float(polar.norm(dim=1).max()))  # mostly the same in all runs, so that pictures compare
+        ax.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach))
     for pictures, first in ((thumbnails, 0), (fake_images, len(real))):
         for i, image in enumerate(pictures[:12] if pictures is not None else []):
             box = OffsetImage(image.permute(1, 2, 0).numpy(), zoom=0.4)
@@ -239,6 +250,7 @@ def figure_embedding(
     axes[0].set(title="First two principal components", xlabel="1st component / d_ref", ylabel="2nd component / d_ref")
     axes[1].set(title="Same angle, true distance from c as radius", xlabel="units of d_ref", ylabel="units of d_ref")
     axes[1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small")
+    put_caption(figure, caption)
     return figure
 
 

@@ -27,6 +27,10 @@ BEYOND = {  # columns for what the paper does not have, with the value that it h
     **{"warmup": ("steps of warm-up", 0), "adapt": ("λ moves by", 0.0), "architecture": ("networks:", "dcgan")},
     **{"game": ("game:", "bce"), "r1": ("R1", 0.0), "r2": ("R2", 0.0)},
 }
+WEIGHTS = {  # of VGG-16, as captions call them
+    "IMAGENET1K_FEATURES": "IMAGENET1K_FEATURES (the original Oxford VGG-16's)",
+    "IMAGENET1K_V1": "IMAGENET1K_V1 (torchvision's own training)",
+}
 ARROWS = {"lower": "lower", "higher": "higher", "floor": "nearer to real images"}
 
 
@@ -157,6 +161,7 @@ def _all_of(values: pd.Series) -> str:
 
 
 def _plain(value: object) -> str:
+    value = WEIGHTS.get(value, value) if isinstance(value, str) else value
     return f"{value:,g}" if isinstance(value, int | float | np.number) and not isinstance(value, bool) else str(value)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from centroidlib.collecting import activity
 from centroidlib.paired import (
     AT_MOST,
     CLAIMS,
@@ -16,7 +17,7 @@ from centroidlib.paired import (
     primary_outcomes,
     t_interval,
 )
-from centroidlib.tables import conditions, each_protocol, markdown, number
+from centroidlib.tables import PAPER, conditions, each_protocol, markdown, number
 
 
 def verdict(
@@ -24,6 +25,7 @@ def verdict(
     better: Mapping[str, str],
     failed: Mapping[str, str] | None = None,
     not_run: Sequence[str] = (),
+    histories: pd.DataFrame | None = None,
     baseline: str = "baseline",
 ) -> str:
     """What the runs say of each arm and of the paper's four claims, in Markdown sentences computed from the numbers.
@@ -33,6 +35,7 @@ def verdict(
         better: `lower`, `higher` or `floor` by metric.
         failed: runs that did not come to an end, and why.
         not_run: runs that are asked for and not there.
+        histories: of the runs that were trained, to say when the loss acted at all.
         baseline: the arm that the others are compared with.
     """
     failed = failed or {}
@@ -41,6 +44,8 @@ def verdict(
     else:
         lines = [*_judgement(rows, better, baseline), ""]
     ran = [f"{arm}_seed{seed}" for arm, seed in zip(rows["arm"], rows["seed"], strict=True)]
+    if histories is not None and len(histories):
+        lines += [acting(histories), ""]
     counts = []
     for arm in dict.fromkeys(name.rpartition("_seed")[0] for name in [*ran, *failed]):
         ends = [sum(name.rpartition("_seed")[0] == arm for name in names) for names in (failed, ran)]
@@ -57,20 +62,28 @@ def _judgement(rows: pd.DataFrame, better: Mapping[str, str], baseline: str) -> 
     gaps = paired_differences(rows, better, baseline)
     if gaps.empty:
         return [f"**Answer.** {why_nothing(rows, baseline)}"]
-    most = int(gaps["seeds"].max())
+    least, most = int(gaps["seeds"].min()), int(gaps["seeds"].max())
     if most < 2:
         opening = (
             "**Answer.** One seed an arm shows what a difference looks like, not whether it is real: neighbouring seeds of one "
             "arm differ as well. No verdict follows from these:"
         )
     else:
-        opening = f"**Answer.** Paired differences against the baseline over {most} seeds. The primary outcomes:"
+        seeds = f"{most}" if least == most else f"{least} to {most}"
+        opening = f"**Answer.** Paired differences against the baseline over {seeds} seeds. The primary outcomes:"
     lines = [opening, ""]
     lines += [_primary_line(gap, better[gap["metric"]]) for _, gap in gaps[gaps["primary"]].iterrows()]
+    if "lpips_alex" in primary_outcomes(better):
+        lines.append(_papers_lpips(rows))
     corrected = ", corrected for their number" if most > 1 else ""
-    lines += ["", f"The paper's four claims, in metrics that the loss has not seen (but for alignment){corrected}:", ""]
+    lines += [
+        "",
+        f"The paper's four claims, and mode collapse, in metrics that the loss has not seen (but for alignment){corrected}. "
+        "Where the target is the real images' value, it is the distance to it that is compared:",
+        "",
+    ]
     for claim in CLAIMS:
-        lines += [line for arm in dict.fromkeys(gaps["arm"]) for line in _claim_line(claim, arm, gaps)]
+        lines += [line for arm in dict.fromkeys(gaps["arm"]) for line in _claim_line(claim, arm, gaps, better)]
     lines += [_values_line(rows, name) for name in better if name.startswith(CLAIMS["alignment"]) and rows[name].notna().any()]
     return [*lines, "", conditions(rows, better)]
 
@@ -178,28 +191,65 @@ def _primary_line(gap: pd.Series, way: str) -> str:
     if gap["seeds"] < 2:
         return f"{line}, {gap['word']}."
     line += f" (95 % interval {gap['low']:+.4g} to {gap['high']:+.4g}, {gap['seeds']} seeds): **{gap['word']}**"
+    if way == "floor":
+        line += f"; the value itself {gap['of_values']:+.4g} ({gap['of_values_low']:+.4g} to {gap['of_values_high']:+.4g})"
     if np.isnan(gap["needed"]):
         return f"{line}."
-    needed = f"{gap['needed']:.0f}" if np.isfinite(gap["needed"]) else f"more than {AT_MOST:,}"
+    needed, low, high = (
+        f"{gap[name]:.0f}" if np.isfinite(gap[name]) else f"more than {AT_MOST:,}"
+        for name in ("needed", "needed_low", "needed_high")
+    )
     size = f"{gap['size']:.3g}"
     if not gap["metric"].startswith("lpips"):
         size += ", as much of the baseline's value as the paper's of its FID"
     return (
         f"{line}. At the spread seen here, a difference of the paper's size ({size}) would be seen four times in five with "
-        f"{needed} seeds."
+        f"{needed} seeds ({low} to {high}, for the spread is known from {gap['seeds']} only)."
     )
 
 
-def _claim_line(claim: str, arm: str, gaps: pd.DataFrame) -> list[str]:
+def _papers_lpips(rows: pd.DataFrame) -> str:
+    """Where the paper's two values of LPIPS lie beside what pairs of real images score here."""
+    real, values = float(rows["lpips_alex_floor"].mean()), [arm["lpips_alex"] for arm in PAPER.values()]
+    held_out = rows["lpips_alex_floor_heldout"].mean() if "lpips_alex_floor_heldout" in rows else np.nan
+    told = f"- Pairs of real images score {number(real)} in `lpips_alex`"
+    told += f", of held-out ones {number(held_out)}" if np.isfinite(held_out) else ""
+    away = [abs(value - real) for value in values]
+    return (
+        f"{told}. The paper's step from {values[0]} to {values[1]}, if its LPIPS is measured as ours, leads "
+        f"{'away from' if away[1] > away[0] else 'towards'} that."
+    )
+
+
+def acting(histories: pd.DataFrame) -> str:
+    """In how much of training Eq. 3 had anything to act on, and how hard it pulled, in a sentence an arm."""
+    lines = ["How much of training the loss had anything to act on, of the batches looked at:", ""]
+    for arm, row in activity(histories).iterrows():
+        told = f"- {arm}: in {row['active']:.0%} of the batches an image was outside, at first at step {row['from_step']:,.0f}"
+        told += f"; over the last quarter {row['outside']:.0%} of the images were"
+        ratio = row["gradient_ratio"]
+        told += f"; where it acted, its gradient was {ratio:.2g} times the adversarial one" if ratio > 0 else ""
+        lines.append(f"{told}.")
+    return "\n".join(lines)
+
+
+def _claim_line(claim: str, arm: str, gaps: pd.DataFrame, better: Mapping[str, str]) -> list[str]:
     """What an arm's metrics say of a claim, by their words; nothing where none was measured."""
     own = gaps[(gaps["arm"] == arm) & gaps["metric"].str.startswith(CLAIMS[claim]) & gaps["judged"].eq(True)]
     if own.empty:
         return []
     told = []
-    for word, group in sorted(own.groupby("word"), key=lambda pair: WORDS.index(str(pair[0]))):
-        names = [f"`{gap['metric']}` ({gap['difference']:+.3g})" for _, gap in group.iterrows()]
-        told.append(f"{word}: {', '.join(names)}")
+    idle = own["difference"].eq(0) & own["deviation"].eq(0)  # such as a recall of 0 in every run
+    for word, group in sorted(own[~idle].groupby("word"), key=lambda pair: WORDS.index(str(pair[0]))):
+        told.append(f"{word}: {', '.join(_told(gap, better[gap['metric']]) for _, gap in group.iterrows())}")
+    if idle.any():
+        told.append(f"equal in all pairs, which says nothing: {', '.join(f'`{name}`' for name in own.loc[idle, 'metric'])}")
     return [f"- **{claim}**, {arm}: {'; '.join(told)}."]
+
+
+def _told(gap: pd.Series, way: str) -> str:
+    away = f", away from real images' by {gap['difference']:+.3g}" if way == "floor" else ""
+    return f"`{gap['metric']}` ({gap['of_values']:+.3g}{away})"
 
 
 def _values_line(rows: pd.DataFrame, metric: str) -> str:

@@ -21,7 +21,9 @@ def write_run(folder, arm, seed, fid, fingerprint="abc", **protocol):
     }
     whole = {"fingerprint": fingerprint, "protocol": {"n_real": 9, "n_fake": 7} | protocol, "metrics": metrics}
     (folder / "metrics.json").write_text(json.dumps(whole))
-    pd.DataFrame({"step": [1, 2], "outside": [0.1, 0.2]}).to_csv(folder / "history.csv", index=False)
+    pd.DataFrame({"step": [1, 2], "outside": [0.1, 0.2], "loss_centroid": [0.0, 0.1], "gradient_ratio": [0.0, 0.5]}).to_csv(
+        folder / "history.csv", index=False
+    )
     return folder
 
 

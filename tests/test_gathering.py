@@ -26,7 +26,9 @@ def batch(tmp_path, monkeypatch):
         for seed, value in enumerate(values):
             write_run(folder / f"{arm}_seed{seed}", arm, seed, value)
             path = folder / f"{arm}_seed{seed}" / "history.csv"
-            pd.DataFrame({"step": [1, 2], "outside": [0.1, 0.2], "hinge_over_floor": [0.2, 0.4]}).to_csv(path, index=False)
+            known = {"step": [1, 2], "outside": [0.1, 0.2], "hinge_over_floor": [0.2, 0.4]}
+            pays = {"loss_centroid": [0.0, 0.2], "gradient_ratio": [0.0, 0.5 * (arm == "centroid")]}
+            pd.DataFrame(known | pays).to_csv(path, index=False)
     yield folder
     plt.close("all")
 
@@ -54,13 +56,13 @@ def test_all_that_the_runs_say_is_there_and_its_files_are_inputs(batch, run):
     assert set(stage_of(run)["inputs"]) == files | {"baseline_seed1/curve.csv"}
 
 
-def test_an_ablation_takes_the_ends_only(batch, run):
+def test_an_ablation_takes_no_learning_curves(batch, run):
     note_curve(batch / "baseline_seed1", CURVE)
     found = gathering.gather(run, on_the_way=False)
-    assert (len(found.curves), len(found.histories)) == (0, 0)
+    assert (len(found.curves), len(found.histories)) == (0, 8)
     assert "between_checkpoints_fid" not in found.rows
     run.finish()
-    assert all(name.endswith("/metrics.json") for name in stage_of(run)["inputs"])
+    assert all(name.endswith(("/metrics.json", "/history.csv")) for name in stage_of(run)["inputs"])
 
 
 def test_arms_are_told_by_what_was_changed(run):
@@ -69,7 +71,8 @@ def test_arms_are_told_by_what_was_changed(run):
     assert "pool" not in gathering.arms(found)  # of runs that have no such parameter
     table = gathering.arms(dataclasses.replace(found, rows=rows))
     assert list(table.index) == ["baseline", "centroid"]
-    assert table.loc["centroid"].tolist() == [40.0, 16, "random", False, 1.0, "other", 2]
+    assert table.loc["centroid"].tolist() == [40.0, 16, "random", False, 1.0, "other", 2, 0.5, 2, 0.2, 0.5]
+    assert "active" not in gathering.arms(dataclasses.replace(found, rows=rows, histories=pd.DataFrame()))
 
 
 def test_what_failed_and_what_is_not_there_is_kept_and_said(batch, run):

@@ -81,13 +81,14 @@ def test_words_follow_from_the_numbers(rows):
     }
 
 
+@pytest.mark.parametrize("tests", [1, 2])
 @pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0, 8.0])
-def test_the_seeds_needed_have_the_power_and_one_less_has_not(ratio):
+def test_the_seeds_needed_have_the_power_and_one_less_has_not(ratio, tests):
     def power(seeds):
-        bound = stats.t.ppf(0.975, seeds - 1)
+        bound = stats.t.ppf(1 - 0.025 / tests, seeds - 1)
         return stats.nct.sf(bound, seeds - 1, ratio * np.sqrt(seeds))
 
-    needed = paired.seeds_needed(1.0, ratio)
+    needed = paired.seeds_needed(1.0, ratio, tests)
     assert power(needed) >= 0.8
     assert needed == 2 or power(needed - 1) < 0.8
 
@@ -96,6 +97,27 @@ def test_a_difference_too_small_for_a_thousand_seeds_is_said_so():
     assert paired.seeds_needed(1.0, 1e-3) == np.inf
     assert np.isnan(paired.seeds_needed(np.nan, 1.0))
     assert paired.seeds_needed(0.0, 1.0) == 2
+
+
+def test_the_seeds_needed_are_as_uncertain_as_the_spread(rows):
+    gap = paired.paired_differences(rows, BETTER).set_index("metric").loc["lpips_alex"]
+    spread = np.std(GAPS["lpips_alex"], ddof=1)  # of the values, for the paper's difference is one of values
+    ends = spread * np.sqrt(3 / stats.chi2.ppf([0.975, 0.025], 3))
+    assert gap["needed"] == paired.seeds_needed(spread, 0.0063)
+    assert (gap["needed_low"], gap["needed_high"]) == tuple(paired.seeds_needed(end, 0.0063) for end in ends)
+    assert gap["needed_low"] < gap["needed"] < gap["needed_high"]
+    twice = pd.concat([rows, rows[rows["arm"] == "centroid"].assign(arm="other")])  # two arms share the 5 %
+    shared = paired.paired_differences(twice, BETTER).set_index(["arm", "metric"]).loc[("centroid", "lpips_alex"), "needed"]
+    assert shared == paired.seeds_needed(spread, 0.0063, tests=2) > gap["needed"]
+
+
+def test_the_difference_of_values_stands_beside_that_of_distances(rows):
+    gaps = paired.paired_differences(rows, BETTER).set_index("metric")
+    own = np.array(GAPS["lpips_alex"])
+    assert gaps.loc["lpips_alex", "of_values"] == pytest.approx(own.mean())
+    ends = stats.t.interval(0.95, 3, own.mean(), stats.sem(own))
+    assert tuple(gaps.loc["lpips_alex", ["of_values_low", "of_values_high"]]) == pytest.approx(ends)
+    assert gaps.loc["fid_768", "of_values"] == gaps.loc["fid_768", "difference"]
 
 
 def test_the_papers_differences_are_in_our_units(rows):
@@ -112,14 +134,22 @@ def test_the_verdict_says_it_in_sentences(rows):
         "**centroid**, `fid_768`: value -0.2375 against the baseline (95 % interval -0.3137 to -0.1613, 4 seeds): **improved**."
         in words
     )
-    needed = paired.paired_differences(rows, BETTER).set_index("metric").loc["fid_768", "needed"]
+    gap = paired.paired_differences(rows, BETTER).set_index("metric").loc["fid_768"]
     size = 1.1842 / 32.1361 * rows.loc[rows["arm"] == "baseline", "fid_768"].mean()
     assert f"a difference of the paper's size ({size:.3g}, as much of the baseline's value as the paper's of its FID)" in words
-    assert f"would be seen four times in five with {needed:.0f} seeds." in words
+    seeds = (
+        f"{gap['needed']:.0f} seeds ({gap['needed_low']:.0f} to {gap['needed_high']:.0f}, for the spread is known from 4 only)."
+    )
+    assert f"would be seen four times in five with {seeds}" in words
+    assert "; the value itself -0.02 (-0.03299 to -0.007008). At the spread" in words
+    assert "- Pairs of real images score 0.29 in `lpips_alex`. The paper's step from 0.2918 to 0.2981, " in words
+    assert "leads away from that." in words
+    assert "leads towards that" in verdict.verdict(rows.assign(lpips_alex_floor=0.3, lpips_alex_floor_heldout=0.31), BETTER)
     assert "(0.0063) would be seen four times in five" in words
     assert "- **quality**, centroid: improved: `fid_768` (-0.238); worse: `fd_vgg16_random` (+0.011)." in words
-    assert "- **diversity**, centroid: improved: `lpips_alex` (-0.015); not distinguishable: `recall_768` (+0.0025)." in words
-    assert "- **alignment**, centroid: not distinguishable: `centre_offset` (+0)." in words  # though the loss has seen it
+    assert "- **diversity**, centroid: improved: `lpips_alex` (-0.02, away from real images' by -0.015)." in words
+    assert "- **mode collapse**, centroid: not distinguishable: `recall_768` (+0.0025)." in words
+    assert "- **alignment**, centroid: equal in all pairs, which says nothing: `centre_offset`." in words  # though it was seen
     assert "- **alignment**: `centre_offset` is 0.4875 (baseline), 0.4875 (centroid); of real images –." in words
     assert "So this neither confirms nor refutes the paper's Table 1." in words
     assert "Measured with 5,000 generated and 10,000 real images of `faces.zip`: steps 1,500, batch 64, width 32, " in words
@@ -127,6 +157,19 @@ def test_the_verdict_says_it_in_sentences(rows):
         "Runs that failed, of those that were begun: baseline: 0 of 4; centroid: 1 of 5.\n"
         "- centroid_seed4/02_train failed. Step 3: not finite."
     )
+
+
+def test_the_verdict_says_in_how_much_of_training_the_loss_acted(rows):
+    steps = np.arange(1, 9)
+    run = pd.DataFrame({"step": steps, "loss_centroid": np.maximum(0, steps - 4.0), "outside": steps / 10})
+    runs = [
+        run.assign(arm=arm, seed=seed, gradient_ratio=ratio * (steps > 4))
+        for seed in (0, 1)
+        for arm, ratio in (("baseline", 0.0), ("centroid", 0.25))
+    ]
+    words = verdict.verdict(rows, BETTER, histories=pd.concat(runs))
+    acted = "in 50% of the batches an image was outside, at first at step 5; over the last quarter 75% of the images were"
+    assert f"- baseline: {acted}.\n- centroid: {acted}; where it acted, its gradient was 0.25 times the adversarial one." in words
 
 
 def test_one_seed_gives_no_verdict(rows):
@@ -334,7 +377,7 @@ def test_an_ablation_says_how_far_arms_lie_and_which_can_be_told_apart(ablated):
     shuffled = ablated[ablated["arm"] == "centroid"].assign(arm="shuffled")
     for more, words in (([0.1, 0.11, 0.09, 0.1], "`shuffled` (worse)"), ([0.2, -0.1, 0.15, -0.05], "none")):
         rows = pd.concat([ablated, shuffled.assign(fid_768=shuffled["fid_768"] + more)])
-        said = ablation.answer(rows, paired.ablation_differences(rows, BETTER), BETTER)
+        said = ablation.answer(rows, paired.ablation_differences(rows, BETTER), BETTER, pd.DataFrame())
         assert said.startswith(
             "**Answer.** After 1,500 steps, paired over 4 seeds, corrected for the number of arms:\n\n- `fid_768`"
         )
@@ -348,13 +391,21 @@ def test_an_ablation_says_how_far_arms_lie_and_which_can_be_told_apart(ablated):
 
 def test_an_ablation_of_which_nothing_follows_says_so(ablated):
     alone = ablated[ablated["seed"] == 0]
-    said = ablation.answer(alone, paired.ablation_differences(alone, BETTER), BETTER)
+    said = ablation.answer(alone, paired.ablation_differences(alone, BETTER), BETTER, pd.DataFrame())
     assert "paired over 1 seed, which distinguishes nothing:" in said
     assert "; distinguishable of 2: none." in said
     assert "So which part of the loss matters cannot be said from these runs." in said
     lonely = ablated[ablated["arm"] == "crop"]
-    said = ablation.answer(lonely, paired.ablation_differences(lonely, BETTER), BETTER)
+    said = ablation.answer(lonely, paired.ablation_differences(lonely, BETTER), BETTER, pd.DataFrame())
     assert "nothing is compared; there are runs of crop." in said
+
+
+def test_an_ablation_names_arms_whose_loss_was_silent(ablated):
+    steps = np.arange(1, 21)
+    silent = pd.DataFrame({"step": steps, "loss_centroid": 1.0 * (steps > 19), "outside": 0.0, "gradient_ratio": 0.1, "seed": 0})
+    histories = pd.concat([silent.assign(arm="crop"), silent.assign(arm="centroid", loss_centroid=1.0)])
+    said = ablation.answer(ablated, paired.ablation_differences(ablated, BETTER), BETTER, histories)
+    assert "In `crop` the loss had anything to act on in fewer than 10% of the batches:" in said
 
 
 def test_the_ablations_figure_has_a_row_an_arm_and_a_dot_a_seed(ablated):
