@@ -248,7 +248,7 @@ def _claim_line(claim: str, arm: str, gaps: pd.DataFrame, better: Mapping[str, s
 
 
 def _told(gap: pd.Series, way: str) -> str:
-    away = f", away from real images' by {gap['difference']:+.3g}" if way == "floor" else ""
+    away = f", distance to real images' {gap['difference']:+.3g}" if way == "floor" else ""
     return f"`{gap['metric']}` ({gap['of_values']:+.3g}{away})"
 
 
