@@ -225,6 +225,9 @@ def acting(histories: pd.DataFrame) -> str:
     """In how much of training Eq. 3 had anything to act on, and how hard it pulled, in a sentence an arm."""
     lines = ["How much of training the loss had anything to act on, of the batches looked at:", ""]
     for arm, row in activity(histories).iterrows():
+        if row["active"] == 0:
+            lines.append(f"- {arm}: in none an image was outside.")
+            continue
         told = f"- {arm}: in {row['active']:.0%} of the batches an image was outside, at first at step {row['from_step']:,.0f}"
         told += f"; over the last quarter {row['outside']:.0%} of the images were"
         ratio = row["gradient_ratio"]
