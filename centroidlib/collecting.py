@@ -134,6 +134,7 @@ def activity(histories: pd.DataFrame) -> pd.DataFrame:
         seeds; `outside`, the share of images outside d_ref over the last quarter; `gradient_ratio`, the median of the term's
         gradient at the images ÷ the adversarial one's where it acted, 0 without the term.
     """
+    histories = histories if "gradient_ratio" in histories else histories.assign(gradient_ratio=0.0)  # of baselines alone
     pays = histories[histories["loss_centroid"] > 0]
     late = histories[histories["step"] > 0.75 * histories.groupby(["arm", "seed"])["step"].transform("max")]
     first = pays.groupby(["arm", "seed"])["step"].min().groupby("arm").median()

@@ -97,3 +97,9 @@ def test_histories_carry_arm_and_seed(folders, tmp_path):
     found = collecting.histories(tmp_path, ["baseline_seed1", "centroid_seed0"])
     assert list(found["arm"]) == ["baseline"] * 2 + ["centroid"] * 2
     assert list(found["seed"]) == [1, 1, 0, 0]
+
+
+def test_arms_without_the_term_have_acted_with_no_gradient():
+    history = pd.DataFrame({"step": [1, 2, 3, 4], "loss_centroid": [0.0, 0.0, 1.0, 1.0], "outside": [0.0, 0.0, 0.25, 0.5]})
+    table = collecting.activity(history.assign(arm="plain", seed=0))
+    assert table.loc["plain"].to_dict() == {"active": 0.5, "from_step": 3, "outside": 0.5, "gradient_ratio": 0.0}
