@@ -148,13 +148,14 @@ def of_the_evaluation(measured: Mapping[str, Mapping[str, Any]], space: str, sam
     )
 
 
-def trained_caption(record: Mapping[str, Any], source: str, images: Tensor, phi: FeatureExtractor) -> str:
+def trained_caption(record: Mapping[str, Any], source: str, images: Tensor, phi: FeatureExtractor, stats: CentroidStats) -> str:
     """What a picture's generator was trained with, as far as the run's record knows: another arm's average was not here."""
     asked = record["parameters"] | record["stages"].get("02_train", {}).get("parameters", {})
-    told = [f"{CONDITIONS[name]} {asked[name]:,g}" for name in ("lambda_", "steps", "batch_size", "width") if name in asked]
+    told = [f"Arm {asked['arm']}", f"seed {asked['seed']}"]
+    told += [f"{CONDITIONS[name]} {asked[name]:,g}" for name in ("lambda_", "steps", "batch_size", "width") if name in asked]
     return (
-        f"Arm {asked['arm']}, seed {asked['seed']}, {', '.join(told)}; {len(images):,} images of {Path(source).name}; "
-        f"Φ = {phi.name}, {'pooled' if phi.pool else 'flattened'}."
+        f"{', '.join(told)}; {len(images):,} images of {Path(source).name}; "
+        f"Φ = {phi.name}, {'pooled' if phi.pool else 'flattened'}.{_raw_strength(asked, stats)}"
     )
 
 
@@ -167,9 +168,15 @@ def of_the_pictures(distances: Mapping[str, Tensor], stats: CentroidStats, arm: 
         f"deviation, N = {len(made):,}), real ones at {real.mean():.2f} ± {real.std():.2f}. The upper twentieth begins at "
         f"{made.quantile(0.95):.2f} against {real.quantile(0.95):.2f}."
     )
-    strength = trained.get("lambda_", 0) * stats.reference_distance
-    if strength and trained["unit"] == "raw":
-        told += f" λ = {trained['lambda_']:g} on raw distances is {strength:,.0f} in units of d_ref here, where we estimate the "
-        told += "paper's at 40"
-        told += ", and no more than 100 is likely." if strength > 100 else "."
-    return told
+    return told + _raw_strength(trained, stats)
+
+
+def _raw_strength(asked: Mapping[str, Any], stats: CentroidStats) -> str:
+    """What a λ on raw distances is in units of d_ref, and beside the paper's; nothing of a λ in these units."""
+    strength = asked.get("lambda_", 0) * stats.reference_distance
+    if not strength or asked["unit"] != "raw":
+        return ""
+    told = (
+        f" λ = {asked['lambda_']:g} on raw distances is {strength:,.0f} in units of d_ref here, where we estimate the paper's at "
+    )
+    return told + ("40: stronger than any that the paper can have used." if strength > 100 else "40.")

@@ -235,11 +235,11 @@ def figure_embedding(
     both = torch.cat([real, fake])
     flat, polar = polar_embedding(both, stats.centroid, stats.reference_distance, len(real))
     figure, axes = plt.subplots(1, 2, figsize=(11, 5.4))
-    for ax, points in zip(axes, (flat, polar), strict=True):
+    for ax, points, least in zip(axes, (flat, polar), (1.0, 2.0), strict=True):
         for part, colour, label in ((slice(len(real)), REAL, "real"), (slice(len(real), None), arm_colour(arm), arm)):
             ax.scatter(*points[part].T.numpy(), s=9, alpha=0.55, lw=0, color=colour, label=f"{label}, N = {len(points[part]):,}")
         ax.scatter(0, 0, marker="X", s=110, color="black", edgecolor="white", zorder=5, label="centroid c")
-        reach = max(2.0, 1.1 * float(polar.norm(dim=1).max()))  # mostly the same in all runs, so that pictures compare
+        reach = max(least, 1.1 * float(points.norm(dim=1).max()))  # mostly the same in all runs, so that pictures compare
         ax.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach))
     for pictures, first in ((thumbnails, 0), (fake_images, len(real))):
         for i, image in enumerate(pictures[:12] if pictures is not None else []):

@@ -94,8 +94,24 @@ def test_a_raw_strength_is_told_in_units_of_d_ref(stats):
     assert "real ones at 1.50" in told
     assert told.endswith("λ = 0.1 on raw distances is 50 in units of d_ref here, where we estimate the paper's at 40.")
     strong = answers.of_the_pictures(distances, stats, "a", {"lambda_": 1.0, "unit": "raw"})
-    assert strong.endswith("is 500 in units of d_ref here, where we estimate the paper's at 40, and no more than 100 is likely.")
+    assert strong.endswith(
+        "is 500 in units of d_ref here, where we estimate the paper's at 40: stronger than any that the paper can have used."
+    )
     assert "λ" not in answers.of_the_pictures(distances, stats, "a", {"lambda_": 40.0, "unit": "d_ref"})
+
+
+def test_a_picture_says_what_its_generator_was_trained_with(images, phi, stats):
+    stats = dataclasses.replace(stats, reference_distance=500.0)
+    own = {"arm": "a", "seed": 3}
+    trained = {"02_train": {"parameters": {"lambda_": 1.0, "unit": "raw", "steps": 1500, "batch_size": 64, "width": 32}}}
+    told = answers.trained_caption({"parameters": own, "stages": trained}, "data/faces.zip", images, phi, stats)
+    beginning = (
+        f"Arm a, seed 3, λ = 1, steps 1,500, batch 64, width 32; {len(images):,} images of faces.zip; Φ = {phi.name}, pooled."
+    )
+    assert told.startswith(beginning)
+    assert told.endswith("stronger than any that the paper can have used.")
+    told = answers.trained_caption({"parameters": own, "stages": {}}, "synthetic", images, phi, stats)  # another arm's average
+    assert told == f"Arm a, seed 3; {len(images):,} images of synthetic; Φ = {phi.name}, pooled."
 
 
 def test_the_beginning_names_images_and_spaces(images, phi):
