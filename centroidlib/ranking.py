@@ -11,25 +11,34 @@ from centroidlib.tables import markdown
 AIM = -0.2  # the first Fréchet distance against the baseline's, on every seed
 
 
-def rank_arms(rows: pd.DataFrame, better: Mapping[str, str], baseline: str = "baseline") -> pd.DataFrame:
+def rank_arms(
+    rows: pd.DataFrame, better: Mapping[str, str], histories: pd.DataFrame | None = None, baseline: str = "baseline"
+) -> pd.DataFrame:
     """Arms by how much lower than the baseline's their first Fréchet distance is, the best first.
+
+    An arm without a loss of its own (λ = 0) is a control, such as a baseline that trains for as long as the others take.
 
     Args:
         rows: of runs.csv.
         better: `lower`, `higher` or `floor` by metric.
+        histories: of training, as `collecting.histories` returns them; their times are compared.
         baseline: the arm that the others are compared with.
 
     Returns:
         A row an arm: `arm`; `seeds` that it shares with the baseline; `change`, the mean over them of the relative change of
         the first Fréchet distance, with `best` and `worst` seed; `unseen`, how many of the Fréchet distances in spaces that no
         loss saw are lower on every seed, of `of`; `worse`: metrics that are worse on every seed by more than their interval
-        within the run, or over seeds distinguishably; `reached`: 20 % lower on every seed, and nothing worse.
+        within the run, or over seeds distinguishably; `reached`: 20 % lower on every seed, and nothing worse; `control`;
+        `beaten`: controls that it is below on every seed; `time` of training, times the baseline's, if histories are given.
     """
     wide = distance_to_target(rows, better).set_index(["seed", "arm"])
     first = primary_outcomes(better)[0]
     distances = [name for name in better if name.startswith(("fid", "fd_")) and not name.endswith("_inf")]
     unseen = [name for name in distances if not rows[f"{name}_seen_by_loss"].any()]
     gaps = paired_differences(rows, better, baseline)
+    lambdas = rows.groupby("arm")["lambda_"].agg(lambda values: values.astype(float).abs().max())
+    controls = [arm for arm in lambdas.index[lambdas == 0] if arm != baseline]
+    seconds = _seconds(histories)
     found = []
     for arm in (arm for arm in dict.fromkeys(rows["arm"]) if arm != baseline):
         table = {name: wide[name].unstack("arm")[[baseline, arm]].dropna() for name in better if not rows[name].isna().all()}
@@ -42,8 +51,23 @@ def rank_arms(rows: pd.DataFrame, better: Mapping[str, str], baseline: str = "ba
         worse = [name for name in judged if _worse(rows, mine.loc[name], table[name], better[name])]
         row = {"arm": arm, "seeds": len(change), "change": change.mean(), "best": change.min(), "worst": change.max()}
         row |= {"unseen": len(lower), "of": len(unseen), "worse": ", ".join(worse)}
-        found.append(row | {"reached": bool(change.max() <= AIM and not worse)})
+        row |= {"reached": bool(change.max() <= AIM and not worse), "control": arm in controls}
+        row["beaten"] = ", ".join(control for control in controls if _below(wide[first].unstack("arm"), arm, control))
+        row["time"] = (seconds[arm] / seconds[baseline]).mean() if {arm, baseline} <= set(seconds) else float("nan")
+        found.append(row)
     return pd.DataFrame(found).sort_values("change", ignore_index=True) if found else pd.DataFrame()
+
+
+def _seconds(histories: pd.DataFrame | None) -> pd.DataFrame:
+    """Seconds of training, a row a seed and a column an arm."""
+    if histories is None or histories.empty:
+        return pd.DataFrame()
+    return histories.groupby(["seed", "arm"])["seconds"].max().unstack("arm")
+
+
+def _below(table: pd.DataFrame, arm: str, control: str) -> bool:
+    both = table[[arm, control]].dropna()
+    return bool(arm != control and len(both) and (both[arm] < both[control]).all())
 
 
 def _worse(rows: pd.DataFrame, gap: pd.Series, table: pd.DataFrame, way: str) -> bool:
@@ -59,11 +83,18 @@ def _worse(rows: pd.DataFrame, gap: pd.Series, table: pd.DataFrame, way: str) ->
 
 def ranking_table(ranked: pd.DataFrame, first: str) -> str:
     """The ranking as a Markdown table; `first` is the first Fréchet distance's name."""
-    rows = [
-        ["arm", f"`{first}` against the baseline's", "on its best and worst seed", "seeds", "unseen spaces lower", "worse in"]
+    names = [
+        f"`{first}` against the baseline's",
+        "on its best and worst seed",
+        "seeds",
+        "time",
+        "unseen spaces lower",
+        "worse in",
     ]
+    rows = [["arm", *names]]
     for _, row in ranked.iterrows():
-        numbers = [f"{row['change']:+.0%}", f"{row['best']:+.0%}, {row['worst']:+.0%}", str(row["seeds"])]
+        time = "–" if pd.isna(row["time"]) else f"{row['time']:.1f} ×"
+        numbers = [f"{row['change']:+.0%}", f"{row['best']:+.0%}, {row['worst']:+.0%}", str(row["seeds"]), time]
         rows.append([row["arm"], *numbers, f"{row['unseen']} of {row['of']}", row["worse"] or "nothing"])
     return markdown(rows)
 
@@ -74,8 +105,11 @@ def which_to_use(ranked: pd.DataFrame, first: str, told: str) -> str:
         return "**Answer.** No arm and the baseline share a seed, so nothing is compared."
     seeds = int(ranked["seeds"].min())
     aim = f"`{first}` at least {-AIM:.0%} below the baseline's on every seed, and no metric worse"
-    reached = ranked[ranked["reached"]]
-    best = ranked.iloc[0]
+    controls, members = ranked[ranked["control"]], ranked[~ranked["control"]]
+    if members.empty:
+        return "**Answer.** Every arm is without a loss of its own, so nothing is compared."
+    reached = members[members["reached"]]
+    best = members.iloc[0]
     if len(reached):
         names = ", ".join(f"`{row['arm']}` ({row['change']:+.0%})" for _, row in reached.iterrows())
         said = f"Use `{reached['arm'].iloc[0]}`: the aim ({aim}) is reached by {names}."
@@ -86,6 +120,11 @@ def which_to_use(ranked: pd.DataFrame, first: str, told: str) -> str:
         )
     else:
         said = f"None helps: no arm's `{first}` is below the baseline's on every seed."
+    for _, control in controls.iterrows():
+        below = [f"`{row['arm']}`" for _, row in members.iterrows() if control["arm"] in row["beaten"].split(", ")]
+        said += f" `{control['arm']}`, without a loss, changes it by {control['change']:+.0%}"
+        said += "" if pd.isna(control["time"]) else f" in {control['time']:.1f} times the baseline's time"
+        said += f"; below it on every seed: {', '.join(below) or 'no member'}."
     paper = ranked[ranked["arm"] == "centroid"]
     if len(paper):
         said += f" The paper's loss changes it by {paper['change'].iloc[0]:+.0%}."

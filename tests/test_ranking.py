@@ -67,6 +67,36 @@ def test_a_difference_within_the_intervals_is_not_worse(rows):
     assert ranking.rank_arms(near, BETTER).set_index("arm").loc["sliced", "worse"] == ""
 
 
+def test_a_control_is_never_the_member_to_use_and_has_to_be_beaten(rows):
+    longer = rows[rows["arm"] == "baseline"].assign(arm="baseline-longer", fid=[1.1, 1.0, 1.3], recall=0.9)
+    times = {"baseline": 10.0, "baseline-longer": 30.0, "energy": 25.0}
+    histories = pd.DataFrame([{"arm": a, "seed": s, "seconds": t * (s + 1)} for a, t in times.items() for s in range(3)])
+    ranked = ranking.rank_arms(pd.concat([rows, longer]), BETTER, histories).set_index("arm")
+    assert ranked["control"].to_dict() == {"sliced": False, "centroid": False, "baseline-longer": True, "energy": False}
+    assert ranked.loc["baseline-longer", "reached"]
+    assert ranked["beaten"].to_dict() == {"sliced": "", "centroid": "", "baseline-longer": "", "energy": ""}
+    assert ranked.loc["energy", "time"] == pytest.approx(2.5)
+    assert pd.isna(ranked.loc["sliced", "time"])
+    told = ranking.which_to_use(ranked.reset_index(), "fid", "")
+    assert "Use `energy`" in told
+    assert (
+        "`baseline-longer`, without a loss, changes it by -48% in 3.0 times the baseline's time; below it on every seed: no"
+        in told
+    )
+    assert "2.5 ×" in ranking.ranking_table(ranked.reset_index(), "fid")
+    slower = longer.assign(fid=[1.6, 1.7, 1.9])
+    ranked = ranking.rank_arms(pd.concat([rows, slower]), BETTER, histories).set_index("arm")
+    assert ranked["beaten"].to_dict() == {
+        "sliced": "baseline-longer",
+        "centroid": "",
+        "energy": "baseline-longer",
+        "baseline-longer": "",
+    }
+    assert "below it on every seed: `sliced`, `energy`." in ranking.which_to_use(ranked.reset_index(), "fid", "")
+    alone = ranking.rank_arms(pd.concat([rows[rows["arm"] == "baseline"], slower]), BETTER)
+    assert "without a loss of its own, so nothing is compared" in ranking.which_to_use(alone, "fid", "")
+
+
 def test_the_answer_names_the_member_or_none(rows):
     told = ranking.which_to_use(ranking.rank_arms(rows, BETTER), "fid", "Made up.")
     assert told.startswith("**Answer.** Use `energy`: the aim (`fid` at least 20% below the baseline's on every seed")
