@@ -51,7 +51,8 @@ def answer(
     if not primary.loc[~primary["baseline"].isin(plain), "word"].isin(CLEAR).any():  # no change of the loss changes anything
         told = f"So which part of the loss matters cannot be said from these runs. {told}"
     active = activity(histories)["active"] if len(histories) else pd.Series(dtype=float)
-    silent = [arm for arm in dict.fromkeys(primary["arm"]) if active.get(arm, 1.0) < SILENT]
+    clear = set(primary.loc[primary["word"].isin(CLEAR), "arm"])
+    silent = [arm for arm in dict.fromkeys(primary["arm"]) if active.get(arm, 1.0) < SILENT and arm not in clear]
     if silent:
         told += (
             f" In {', '.join(f'`{arm}`' for arm in silent)} the loss had anything to act on in fewer than {SILENT:.0%} of the "

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from centroidlib.runs import read_record
@@ -120,7 +121,8 @@ def curves(batch: Path, names: Sequence[str]) -> pd.DataFrame:
 
 def histories(batch: Path, names: Sequence[str]) -> pd.DataFrame:
     """The training histories of the runs that were trained, one below the other, with columns `arm` and `seed`."""
-    return _below_each_other(batch, [name for name in names if not _averaged_from(read_record(batch / name))], "history.csv")
+    having = [name for name in names if (batch / name / "history.csv").is_file()]
+    return _below_each_other(batch, [name for name in having if not _averaged_from(read_record(batch / name))], "history.csv")
 
 
 def activity(histories: pd.DataFrame) -> pd.DataFrame:
@@ -130,21 +132,24 @@ def activity(histories: pd.DataFrame) -> pd.DataFrame:
         histories: as `histories` returns them.
 
     Returns:
-        `active`, the share of batches looked at in which an image paid; `from_step`, the first of them, the median over
-        seeds; `outside`, the share of images outside d_ref over the last quarter; `gradient_ratio`, the median of the term's
-        gradient at the images ÷ the adversarial one's where it acted, 0 without the term.
+        `active`, the share of batches looked at in which the term pulled at an image, or at λ = 0 would have; `from_step`,
+        the first of them, the median over seeds, infinite if in half of them none did; `outside`, the share of images
+        outside d_ref over the last quarter; `gradient_ratio`, the median of the term's gradient at the images ÷ the
+        adversarial one's where it acted, 0 without the term.
     """
-    histories = histories if "gradient_ratio" in histories else histories.assign(gradient_ratio=0.0)  # of baselines alone
-    pays = histories[histories["loss_centroid"] > 0]
+    histories = histories if "gradient_ratio" in histories else histories.assign(gradient_ratio=np.nan)  # of baselines alone
+    would = histories["loss_centroid"].where(histories["gradient_ratio"].isna(), histories["gradient_ratio"]) > 0
+    pays, runs = histories[would], histories.groupby(["arm", "seed"]).size().index
     late = histories[histories["step"] > 0.75 * histories.groupby(["arm", "seed"])["step"].transform("max")]
-    first = pays.groupby(["arm", "seed"])["step"].min().groupby("arm").median()
+    first = pays.groupby(["arm", "seed"])["step"].min().reindex(runs, fill_value=np.inf).groupby("arm").median()
     found = {
-        "active": histories["loss_centroid"].gt(0).groupby(histories["arm"]).mean(),
+        "active": would.groupby(histories["arm"]).mean(),
         "from_step": first,
         "outside": late.groupby("arm")["outside"].mean(),
         "gradient_ratio": pays.groupby("arm")["gradient_ratio"].median(),
     }
-    return pd.DataFrame(found).reindex(list(dict.fromkeys(histories["arm"])))
+    table = pd.DataFrame(found).reindex(list(dict.fromkeys(histories["arm"])))
+    return table.fillna({"gradient_ratio": 0.0})
 
 
 def _below_each_other(batch: Path, names: Sequence[str], file: str) -> pd.DataFrame:

@@ -214,6 +214,8 @@ def _papers_lpips(rows: pd.DataFrame) -> str:
     held_out = rows["lpips_alex_floor_heldout"].mean() if "lpips_alex_floor_heldout" in rows else np.nan
     told = f"- Pairs of real images score {number(real)} in `lpips_alex`"
     told += f", of held-out ones {number(held_out)}" if np.isfinite(held_out) else ""
+    if np.isnan(real):
+        return "- What pairs of real images score in `lpips_alex` was not measured."
     away = [abs(value - real) for value in values]
     return (
         f"{told}. The paper's step from {values[0]} to {values[1]}, if its LPIPS is measured as ours, leads "
@@ -222,14 +224,16 @@ def _papers_lpips(rows: pd.DataFrame) -> str:
 
 
 def acting(histories: pd.DataFrame) -> str:
-    """In how much of training Eq. 3 had anything to act on, and how hard it pulled, in a sentence an arm."""
+    """In how much of training the loss had anything to act on, and how hard it pulled, in a sentence an arm."""
     lines = ["How much of training the loss had anything to act on, of the batches looked at:", ""]
     for arm, row in activity(histories).iterrows():
         if row["active"] == 0:
-            lines.append(f"- {arm}: in none an image was outside.")
+            lines.append(f"- {arm}: none.")
             continue
-        told = f"- {arm}: in {row['active']:.0%} of the batches an image was outside, at first at step {row['from_step']:,.0f}"
-        told += f"; over the last quarter {row['outside']:.0%} of the images were"
+        first = f"at first at step {row['from_step']:,.0f}" if np.isfinite(row["from_step"]) else "in half of the seeds none"
+        told = (
+            f"- {arm}: {row['active']:.0%}, {first}; over the last quarter {row['outside']:.0%} of the images were outside d_ref"
+        )
         ratio = row["gradient_ratio"]
         told += f"; where it acted, its gradient was {ratio:.2g} times the adversarial one" if ratio > 0 else ""
         lines.append(f"{told}.")

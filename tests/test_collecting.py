@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from small_runs import note_curve, write_run
@@ -103,3 +104,15 @@ def test_arms_without_the_term_have_acted_with_no_gradient():
     history = pd.DataFrame({"step": [1, 2, 3, 4], "loss_centroid": [0.0, 0.0, 1.0, 1.0], "outside": [0.0, 0.0, 0.25, 0.5]})
     table = collecting.activity(history.assign(arm="plain", seed=0))
     assert table.loc["plain"].to_dict() == {"active": 0.5, "from_step": 3, "outside": 0.5, "gradient_ratio": 0.0}
+
+
+def test_a_term_without_bias_acts_though_it_is_negative_and_silent_seeds_count():
+    step = np.arange(1, 5)
+    always = pd.DataFrame({"step": step, "loss_centroid": [-1.0, 1, -1, 1], "outside": 0.0, "gradient_ratio": 0.5})
+    never = always.assign(loss_centroid=0.0, gradient_ratio=0.0)
+    runs = [always.assign(arm="energy", seed=0), *(never.assign(arm="rare", seed=seed) for seed in (0, 1))]
+    runs.append(never.assign(arm="rare", seed=2, loss_centroid=[0, 0, 0, 1.0], gradient_ratio=[0, 0, 0, 0.5]))
+    table = collecting.activity(pd.concat(runs))
+    assert table.loc["energy", "active"] == 1
+    assert table.loc["rare", "from_step"] == np.inf
+    assert table.loc["rare", "active"] == pytest.approx(1 / 12)

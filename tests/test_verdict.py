@@ -165,12 +165,12 @@ def test_the_verdict_says_in_how_much_of_training_the_loss_acted(rows):
     runs = [
         run.assign(arm=arm, seed=seed, gradient_ratio=ratio * (steps > 4))
         for seed in (0, 1)
-        for arm, ratio in (("baseline", 0.0), ("centroid", 0.25))
+        for arm, ratio in (("baseline", np.nan), ("centroid", 0.25))
     ]
     runs.append(run.assign(arm="silent", seed=0, loss_centroid=0.0, outside=0.0, gradient_ratio=0.0))
     words = verdict.verdict(rows, BETTER, histories=pd.concat(runs))
-    assert "- silent: in none an image was outside." in words
-    acted = "in 50% of the batches an image was outside, at first at step 5; over the last quarter 75% of the images were"
+    assert "- silent: none." in words
+    acted = "50%, at first at step 5; over the last quarter 75% of the images were outside d_ref"
     assert f"- baseline: {acted}.\n- centroid: {acted}; where it acted, its gradient was 0.25 times the adversarial one." in words
 
 
