@@ -141,7 +141,7 @@ def activity(histories: pd.DataFrame) -> pd.DataFrame:
     would = histories["loss_centroid"].where(histories["gradient_ratio"].isna(), histories["gradient_ratio"]) > 0
     pays, runs = histories[would], histories.groupby(["arm", "seed"]).size().index
     late = histories[histories["step"] > 0.75 * histories.groupby(["arm", "seed"])["step"].transform("max")]
-    first = pays.groupby(["arm", "seed"])["step"].min().reindex(runs, fill_value=np.inf).groupby("arm").median()
+    first = pays.groupby(["arm", "seed"])["step"].min().reindex(runs).fillna(np.inf).groupby("arm").median()
     found = {
         "active": would.groupby(histories["arm"]).mean(),
         "from_step": first,

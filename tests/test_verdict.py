@@ -404,10 +404,13 @@ def test_an_ablation_of_which_nothing_follows_says_so(ablated):
 
 def test_an_ablation_names_arms_whose_loss_was_silent(ablated):
     steps = np.arange(1, 21)
-    silent = pd.DataFrame({"step": steps, "loss_centroid": 1.0 * (steps > 19), "outside": 0.0, "gradient_ratio": 0.1, "seed": 0})
-    histories = pd.concat([silent.assign(arm="crop"), silent.assign(arm="centroid", loss_centroid=1.0)])
-    said = ablation.answer(ablated, paired.ablation_differences(ablated, BETTER), BETTER, histories)
-    assert "In `crop` the loss had anything to act on in fewer than 10% of the batches:" in said
+    silent = pd.DataFrame({"step": steps, "loss_centroid": 1.0 * (steps > 19), "outside": 0.0, "seed": 0})
+    silent["gradient_ratio"] = 0.1 * silent["loss_centroid"]
+    histories = pd.concat([silent.assign(arm="crop"), silent.assign(arm="centroid", loss_centroid=1.0, gradient_ratio=0.1)])
+    gaps = paired.ablation_differences(ablated, BETTER)
+    told = "In `crop` the loss had anything to act on in fewer than 10% of the batches:"
+    assert told in ablation.answer(ablated, gaps.assign(word="not distinguishable"), BETTER, histories)
+    assert told not in ablation.answer(ablated, gaps.assign(word="improved"), BETTER, histories)
 
 
 def test_the_ablations_figure_has_a_row_an_arm_and_a_dot_a_seed(ablated):
