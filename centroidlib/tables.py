@@ -131,18 +131,19 @@ def conditions(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
     known |= {name: words for name, (words, usual) in BEYOND.items() if name in rows and (rows[name].dropna() != usual).any()}
     fields = {name: rows.groupby("arm", sort=False)[name].agg(_all_of) for name in known}
     same = [f"{known[name]} {values.iloc[0]}" for name, values in fields.items() if values.nunique() == 1]
+    differing = {name: values for name, values in fields.items() if values.nunique() > 1}
+    usual = {name: mode for name, values in differing.items() if (mode := _usual(values)) and name not in BEYOND}
+    silent = usual | {name: _plain(value) for name, (_, value) in BEYOND.items()}
     apart = {
-        arm: ", ".join(
-            f"{known[name]} {values[arm]}"
-            for name, values in fields.items()
-            if values.nunique() > 1 and not (name in BEYOND and values[arm] == _plain(BEYOND[name][1]))
-        )
+        arm: ", ".join(f"{known[name]} {values[arm]}" for name, values in differing.items() if values[arm] != silent.get(name))
         for arm in dict.fromkeys(rows["arm"])
     }
     images = f"{first['n_fake']:,} generated and {first['n_real']:,} real images of `{Path(first['source']).name}`"
     told = f"Measured with {images}: {', '.join(same)}."
+    if usual:
+        told += f" Where nothing else is said: {', '.join(f'{known[name]} {value}' for name, value in usual.items())}."
     if any(apart.values()):
-        told += f" {'; '.join(f'{arm}: {what}' for arm, what in apart.items())}."
+        told += " " + "; ".join(f"{arm}: {what or 'as said'}" for arm, what in apart.items()) + "."
     networks = {"VGG-16" if name == "vgg16" else name for name in rows.get("extractor", pd.Series(["vgg16"])).fillna("vgg16")}
     told += f" Φ: {', '.join(sorted(networks))}." + (
         " Distances in Eq. 3 in units of d_ref." if first["unit"] == "d_ref" else " Raw distances in Eq. 3."
@@ -153,6 +154,12 @@ def conditions(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
     if not ("fid" in better and set(rows["weights"]) == {"IMAGENET1K_V1"} and first["n_real"] > 200_000 and first["width"] == 64):
         told += " So this neither confirms nor refutes the paper's Table 1."
     return told
+
+
+def _usual(values: pd.Series) -> str:
+    """The value that more than half of several arms have, or nothing."""
+    counts = values.value_counts()
+    return str(counts.index[0]) if len(values) > 3 and counts.iloc[0] > len(values) / 2 else ""
 
 
 def _all_of(values: pd.Series) -> str:

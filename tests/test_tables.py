@@ -90,6 +90,18 @@ def test_what_differs_between_arms_is_told_arm_by_arm(folders):
     assert "refutes" in tables.conditions(papers, {"fid_768": "lower"})
 
 
+def test_what_most_of_several_arms_share_is_told_once(folders):
+    rows = collecting.collect(folders[:4]).assign(
+        arm=list("abcd"), lambda_=[0.0, 40, 40, 40], layer=[16, 16, 9, 16], pool=[0, 0, 1, 1]
+    )
+    words = tables.conditions(rows, {"fid": "lower"})
+    assert (
+        "Where nothing else is said: λ = 40, layer 16. a: λ = 0, pooled 0; b: pooled 0; c: layer 9, pooled 1; d: pooled 1."
+        in words
+    )
+    assert "d: as said." in tables.conditions(rows.assign(pool=[0, 1, 1, 1]), {"fid": "lower"})
+
+
 def test_runs_of_one_arm_that_were_made_in_several_ways_are_told_so(folders):
     alike = collecting.collect(folders).assign(trained_in=["float32", "float32", "bfloat16"] * 2, source="../data/faces.zip")
     words = tables.conditions(alike, {"fid": "lower"})
