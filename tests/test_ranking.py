@@ -70,7 +70,14 @@ def test_a_difference_within_the_intervals_is_not_worse(rows):
 def test_a_control_is_never_the_member_to_use_and_has_to_be_beaten(rows):
     longer = rows[rows["arm"] == "baseline"].assign(arm="baseline-longer", fid=[1.1, 1.0, 1.3], recall=0.9)
     times = {"baseline": 10.0, "baseline-longer": 30.0, "energy": 25.0}
-    histories = pd.DataFrame([{"arm": a, "seed": s, "seconds": t * (s + 1)} for a, t in times.items() for s in range(3)])
+    histories = pd.DataFrame(
+        [
+            {"arm": arm, "seed": seed, "step": step, "seconds": time * (seed + 1) * step + (500 if step > 20 else 0)}
+            for arm, time in times.items()
+            for seed in range(3)
+            for step in (10, 20, 30, 40)  # something else ran beside steps 20 to 30
+        ]
+    )
     ranked = ranking.rank_arms(pd.concat([rows, longer]), BETTER, histories).set_index("arm")
     assert ranked["control"].to_dict() == {"sliced": False, "centroid": False, "baseline-longer": True, "energy": False}
     assert ranked.loc["baseline-longer", "reached"]
@@ -139,4 +146,15 @@ def test_the_pareto_picture_has_every_arm_and_the_real_images(rows):
     assert ax.get_ylabel() == "lpips_alex, distance to real images"
     star = ax.lines[-1]
     assert (star.get_xdata()[0], star.get_ydata()[0]) == (pytest.approx(0.1), 0.0)
+    plt.close("all")
+
+
+def test_the_pareto_picture_tells_many_arms_apart_without_writing_names_over_each_other(rows):
+    alike = rows[rows["arm"] == "energy"]
+    many = pd.concat([rows, *[alike.assign(arm=f"arm {i}") for i in range(12)]])
+    assert len(figure_pareto(rows, "fid", "lpips_alex", BETTER).axes[0].texts) == 4
+    ax = figure_pareto(many, "fid", "lpips_alex", BETTER).axes[0]
+    assert not ax.texts
+    looks = [(line.get_color(), line.get_marker()) for line in ax.lines if line.get_label()[0] != "_"]
+    assert len(looks) == len(set(looks)) == 17
     plt.close("all")

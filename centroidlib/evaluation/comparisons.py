@@ -1,5 +1,6 @@
 """The figures that set arms beside each other, seed by seed."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -13,7 +14,7 @@ from matplotlib.lines import Line2D
 from centroidlib.evaluation.figures import axis_label, with_interval
 from centroidlib.intervals import mean_interval
 from centroidlib.paired import distance_to_target
-from centroidlib.plots import REAL, arm_colour, arm_marker, put_caption
+from centroidlib.plots import MARKERS, REAL, arm_colour, arm_marker, put_caption
 
 ACROSS = 4  # panels beside each other: as many as a page's width can show
 SENSE = {"lower": "lower is better", "higher": "higher is better", "floor": "nearer to dashed"}
@@ -164,9 +165,12 @@ def figure_pareto(rows: pd.DataFrame, across: str, up: str, better: Mapping[str,
     """
     away = distance_to_target(rows, better)
     figure, ax = plt.subplots(figsize=(9, 5))
+    arms, used = away["arm"].nunique(), Counter[str]()
     for arm, mine in away.groupby("arm", sort=False):
         colour = arm_colour(str(arm))
-        ax.plot(mine[across], mine[up], "o", color=colour, ms=3, alpha=0.5)
+        marker = MARKERS[(MARKERS.index(arm_marker(str(arm))) + used[colour]) % len(MARKERS)]  # tells arms of one colour apart
+        used[colour] += 1
+        ax.plot(mine[across], mine[up], marker, color=colour, ms=3, alpha=0.5)
         ends = {name: mean_interval(torch.tensor(mine[name].to_numpy(float))) for name in (across, up)}
         x, y = (ends[name].value for name in (across, up))
         for name, place in ((across, [y, y]), (up, [x, x])):
@@ -174,8 +178,9 @@ def figure_pareto(rows: pd.DataFrame, across: str, up: str, better: Mapping[str,
             if low is not None and high is not None:
                 bar = ([low, high], place) if name == across else (place, [low, high])
                 ax.plot(*bar, color=colour, lw=1, alpha=0.6)
-        ax.plot(x, y, "o", color=colour, ms=9, label=f"{arm}, {len(mine)} seed{'s' if len(mine) > 1 else ''}")
-        ax.annotate(str(arm), (x, y), (6, 5), textcoords="offset points", fontsize="x-small")
+        ax.plot(x, y, marker, color=colour, ms=8, label=f"{arm}, {len(mine)} seed{'s' if len(mine) > 1 else ''}")
+        if arms <= 8:  # of more, names would cover each other
+            ax.annotate(str(arm), (x, y), (6, 5), textcoords="offset points", fontsize="x-small")
     floors = [float(rows[f"{name}_floor"].mean()) if better[name] != "floor" else 0.0 for name in (across, up)]
     ax.plot(*floors, "*", color=REAL, ms=14, label="real images")
     told = {
