@@ -103,6 +103,19 @@ def ranking_table(ranked: pd.DataFrame, first: str) -> str:
     return markdown(rows)
 
 
+def counted_table(rows: pd.DataFrame) -> str:
+    """The counted diversity of drawn faces as a Markdown table, means over seeds; of other images, that there is none."""
+    if "factors_kinds" not in rows:
+        return "Factors are known of drawn faces only, so nothing is counted of these."
+    table = [["arm", "all factors recognised", "distinct combinations", "divergence of their levels"]]
+    floors = rows.filter(regex="^factors_.*_floor$").mean().rename(lambda name: name.removesuffix("_floor"))
+    means = rows.groupby("arm", sort=False)[[*floors.index]].mean()
+    for arm, mine in [("real images", floors), *means.iterrows()]:
+        shares = f"{mine['factors_recognised']:.1%}", f"{mine['factors_kinds']:.0%}"
+        table.append([str(arm), *shares, f"{mine['factors_divergence']:.2f}"])
+    return markdown(table)
+
+
 def which_to_use(ranked: pd.DataFrame, first: str, told: str) -> str:
     """The answer of 08: which member reaches the aim, which come nearest, or that none helps; `told` are the conditions."""
     if ranked.empty:

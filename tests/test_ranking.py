@@ -134,6 +134,20 @@ def test_strengths_are_told_or_that_there_are_none():
     assert "No run is named whose generator" in ranking.strengths_table({})
 
 
+def test_counted_diversity_stands_beside_what_drawn_faces_score(rows):
+    assert "so nothing is counted" in ranking.counted_table(rows)
+    values = {"recognised": (0.5, 0.9), "kinds": (0.7, 1.0), "divergence": (0.3, 0.01)}
+    counted = rows.assign(
+        **{f"factors_{name}": [value] * len(rows) for name, (value, _) in values.items()},
+        **{f"factors_{name}_floor": floor for name, (_, floor) in values.items()},
+        factors_kinds_floor_heldout=0.99,
+    )
+    counted.loc[counted["arm"] == "energy", "factors_kinds"] = [0.1, 0.2, 0.3]
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in ranking.counted_table(counted).splitlines()]
+    assert table[2] == ["real images", "90.0%", "100%", "0.01"]
+    assert {line[0]: line[2] for line in table[3:]} == {"baseline": "70%", "centroid": "70%", "energy": "20%", "sliced": "70%"}
+
+
 def test_fidelity_and_diversity_are_the_first_distance_and_lpips_or_recall():
     assert ranking.fidelity_and_diversity(BETTER) == ("fid", "lpips_alex")
     assert ranking.fidelity_and_diversity({"fd_a": "lower", "recall_a": "higher"}) == ("fd_a", "recall_a")
