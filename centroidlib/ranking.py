@@ -128,8 +128,10 @@ def which_to_use(ranked: pd.DataFrame, first: str, told: str) -> str:
     reached = members[members["reached"]]
     best = members.iloc[0]
     if len(reached):
-        names = ", ".join(f"`{row['arm']}` ({row['change']:+.0%})" for _, row in reached.iterrows())
-        said = f"Use `{reached['arm'].iloc[0]}`: the aim ({aim}) is reached by {names}."
+        names = ", ".join(f"`{row['arm']}` ({row['change']:+.0%})" for _, row in reached.head(4).iterrows())
+        more = f" and {len(reached) - 4} more" if len(reached) > 4 else ""
+        use = "Use" if seeds > 1 else "On more seeds try"
+        said = f"{use} `{reached['arm'].iloc[0]}`: the aim ({aim}) is reached by {names}{more}."
     elif best["worst"] < 0:
         said = (
             f"None reaches the aim ({aim}). Nearest comes `{best['arm']}`: {best['change']:+.0%} on average, "

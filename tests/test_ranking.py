@@ -118,7 +118,13 @@ def test_the_answer_names_the_member_or_none(rows):
         ranking.rank_arms(bad, BETTER), "fid", ""
     )
     one = rows[rows["seed"] == 0]
-    assert "proves nothing" in ranking.which_to_use(ranking.rank_arms(one, BETTER), "fid", "")
+    told = ranking.which_to_use(ranking.rank_arms(one, BETTER), "fid", "")
+    assert told.startswith("**Answer.** On more seeds try `centroid`: the aim")
+    assert "proves nothing" in told
+    ranked = ranking.rank_arms(rows, BETTER)
+    best = ranked[ranked["arm"] == "energy"]
+    many = pd.concat([best.assign(arm=f"arm {i}") for i in range(6)], ignore_index=True)
+    assert "`arm 3` (-26%) and 2 more." in ranking.which_to_use(many, "fid", "")
     assert "so nothing is compared" in ranking.which_to_use(ranking.rank_arms(rows[:3], BETTER), "fid", "")
 
 
