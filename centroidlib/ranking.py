@@ -8,6 +8,7 @@ import pandas as pd
 from centroidlib.paired import distance_to_target, paired_differences, primary_outcomes
 from centroidlib.tables import markdown
 
+NAMED = 4  # arms that the answer names of those that reach it
 AIM = -0.2  # the first Fréchet distance against the baseline's, on every seed
 
 
@@ -128,8 +129,8 @@ def which_to_use(ranked: pd.DataFrame, first: str, told: str) -> str:
     reached = members[members["reached"]]
     best = members.iloc[0]
     if len(reached):
-        names = ", ".join(f"`{row['arm']}` ({row['change']:+.0%})" for _, row in reached.head(4).iterrows())
-        more = f" and {len(reached) - 4} more" if len(reached) > 4 else ""
+        names = ", ".join(f"`{row['arm']}` ({row['change']:+.0%})" for _, row in reached.head(NAMED).iterrows())
+        more = f" and {len(reached) - NAMED} more" if len(reached) > NAMED else ""
         use = "Use" if seeds > 1 else "On more seeds try"
         said = f"{use} `{reached['arm'].iloc[0]}`: the aim ({aim}) is reached by {names}{more}."
     elif best["worst"] < 0:

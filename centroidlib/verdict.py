@@ -211,11 +211,11 @@ def _primary_line(gap: pd.Series, way: str) -> str:
 def _papers_lpips(rows: pd.DataFrame) -> str:
     """Where the paper's two values of LPIPS lie beside what pairs of real images score here."""
     real, values = float(rows["lpips_alex_floor"].mean()), [arm["lpips_alex"] for arm in PAPER.values()]
+    if np.isnan(real):
+        return "- What pairs of real images score in `lpips_alex` was not measured."
     held_out = rows["lpips_alex_floor_heldout"].mean() if "lpips_alex_floor_heldout" in rows else np.nan
     told = f"- Pairs of real images score {number(real)} in `lpips_alex`"
     told += f", of held-out ones {number(held_out)}" if np.isfinite(held_out) else ""
-    if np.isnan(real):
-        return "- What pairs of real images score in `lpips_alex` was not measured."
     away = [abs(value - real) for value in values]
     return (
         f"{told}. The paper's step from {values[0]} to {values[1]}, if its LPIPS is measured as ours, leads "
