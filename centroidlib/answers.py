@@ -13,7 +13,7 @@ from centroidlib.evaluation.observing import features_of
 from centroidlib.evaluation.spaces import Space
 from centroidlib.features import FeatureExtractor
 from centroidlib.losses import centroid_distances
-from centroidlib.tables import BEYOND, CONDITIONS
+from centroidlib.tables import CONDITIONS, in_words
 
 BLANKS = ("flat grey", "the mean image", "uniform noise")  # of the calibration pictures: no face at all
 
@@ -152,8 +152,8 @@ def trained_caption(record: Mapping[str, Any], source: str, images: Tensor, phi:
     """What a picture's generator was trained with, as far as the run's record knows: another arm's average was not here."""
     asked = record["parameters"] | record["stages"].get("02_train", {}).get("parameters", {})
     told = [f"Arm {asked['arm']}", f"seed {asked['seed']}"]
-    told += [f"{CONDITIONS[name]} {asked[name]:,g}" for name in ("lambda_", "steps", "batch_size", "width") if name in asked]
-    told += [f"{words} {asked[name]}" for name, (words, usual) in BEYOND.items() if asked.get(name, usual) != usual]
+    trained = [name for name in CONDITIONS if name in asked and name not in ("layer", "weights", "pool", "centroid", "crop")]
+    told += [words for name in trained if (words := in_words(name, asked[name]))]
     return (
         f"{', '.join(told)}; {len(images):,} images of {Path(source).name}; "
         f"Φ = {phi.name}, {'pooled' if phi.pool else 'flattened'}.{_raw_strength(asked, stats)}"
@@ -180,4 +180,4 @@ def _raw_strength(asked: Mapping[str, Any], stats: CentroidStats) -> str:
     told = (
         f" λ = {asked['lambda_']:g} on raw distances is {strength:,.0f} in units of d_ref here, where we estimate the paper's at "
     )
-    return told + ("40: stronger than any that the paper can have used." if strength > 1000 else "40.")
+    return told + ("40: far above it." if strength > 1000 else "40.")

@@ -8,8 +8,6 @@ from centroidlib import collecting, paired, tables
 from centroidlib.evaluation.figures import figure_curves
 from centroidlib.runs import Run
 
-CHANGED = ["lambda_", "layer", "weights", "pool", "crop", "centroid"]  # columns of runs.csv in which arms of an ablation differ
-
 
 @dataclass(frozen=True)
 class Gathered:
@@ -86,9 +84,9 @@ def differences(found: Gathered) -> pd.DataFrame:
 
 
 def arms(found: Gathered) -> pd.DataFrame:
-    """What was changed in each arm, a row an arm, how many seeds it has, and how much its loss had to act on (`activity`)."""
+    """What arms differ in, a row an arm, how many seeds each has, and how much its loss had to act on (`activity`)."""
     grouped = found.rows.groupby("arm", sort=False)
-    table = grouped[[name for name in CHANGED if name in found.rows]].first().assign(seeds=grouped["seed"].count())
+    table = grouped[tables.differing(found.rows)].first().assign(seeds=grouped["seed"].count())
     return table.join(collecting.activity(found.histories).round(3)) if len(found.histories) else table
 
 

@@ -9,13 +9,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-import torch
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import HTML, DisplayHandle, display
 from IPython.display import Image as Picture
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from matplotlib.ticker import PercentFormatter
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from PIL import Image
@@ -27,9 +25,16 @@ REAL = "#4d4d4d"
 # Okabe and Ito's colours: told apart by colour-blind readers, and of different lightness in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("o", "s", "^", "D", "v", "P")  # the same arm's, where colours are not seen
-# Of the arms of the verdict, λ = 40 being the paper's strength by our estimate.
-_STRENGTHS = {"lambda40": 1, "lambda4": 2, "lambda100": 3, "lambda10": 4, "lambda1": 5}
-_FIXED = {"baseline": COLOURS[0], "centroid": COLOURS[1]} | {f"centroid-{name}": COLOURS[i] for name, i in _STRENGTHS.items()}
+# The arms of the project's batches, each with a colour and a marker that no other has together.
+ARMS = (
+    *("baseline", "centroid", "centroid-lambda4", "centroid-lambda100", "centroid-lambda10", "centroid-lambda1"),
+    *("layer9", "pooled", "random-weights", "shuffled-centre", "random-centre", "radius25"),
+    *("radius90", "lambda400", "of-100-images", "crop80-baseline", "crop80", "literal"),
+    *("energy-adaptive", "hinge90", "nearest", "sliced", "baseline-longer", "energy"),
+    *("hinge", "squared", "band", "soft", "distances", "mean"),
+    *("moments", "own-features", "sliced-lambda0.9", "energy-lambda20", "energy-strong", "another"),
+)
+_SAME = {"centroid-lambda40": "centroid", "lambda4": "centroid-lambda4", "sliced-lambda5": "sliced", "energy-lambda3.6": "energy"}
 
 
 def use_style() -> None:
@@ -45,12 +50,18 @@ def use_style() -> None:
 
 def arm_colour(arm: str) -> str:
     """The same colour for the same arm, in every figure and notebook."""
-    return _FIXED.get(arm) or COLOURS[2 + sum(arm.encode()) % (len(COLOURS) - 2)]
+    return COLOURS[_place(arm) % len(COLOURS)]
 
 
 def arm_marker(arm: str) -> str:
-    """The same marker for the same arm, as its colour."""
-    return MARKERS[COLOURS.index(arm_colour(arm))]
+    """The same marker for the same arm; of arms of one colour, another."""
+    place = _place(arm)
+    return MARKERS[(place + place // len(COLOURS)) % len(MARKERS)]
+
+
+def _place(arm: str) -> int:
+    arm = _SAME.get(arm, arm)
+    return ARMS.index(arm) if arm in ARMS else 2 + sum(arm.encode()) % (len(ARMS) - 2)
 
 
 def put_caption(figure: Figure, text: str) -> None:
@@ -195,63 +206,6 @@ def show_again(handles: list[DisplayHandle], figure: Figure, *pictures: Picture)
             handles[place].update(shown)
         else:
             handles.append(display(shown, display_id=True))
-
-
-def polar_embedding(features: Tensor, centroid: Tensor, reference_distance: float, axes_from: int) -> tuple[Tensor, Tensor]:
-    """Two embeddings of features (N, d) around the centroid, each (N, 2).
-
-    The first holds the first two principal components of rows 0 to `axes_from`; the second keeps their angle and
-    sets the radius to the true distance in units of d_ref, so that the reference ball is the unit circle.
-    """
-    offsets = features.float() - centroid
-    gram = offsets[:axes_from] @ offsets[:axes_from].T
-    values, vectors = torch.linalg.eigh(gram.double())
-    basis = offsets[:axes_from].T @ (vectors[:, -2:] / values[-2:].clamp(min=1e-30).sqrt()).float()
-    flat = (offsets @ basis).flip(1) / reference_distance
-    radius = torch.linalg.vector_norm(offsets, dim=1, keepdim=True) / reference_distance
-    return flat, flat / torch.linalg.vector_norm(flat, dim=1, keepdim=True) * radius
-
-
-def figure_embedding(
-    real: Tensor,
-    fake: Tensor,
-    stats: Any,
-    arm: str,
-    thumbnails: Tensor | None = None,
-    fake_images: Tensor | None = None,
-    caption: str = "",
-) -> Figure:
-    """Figure 1 of the paper: real and generated images around their common centroid, to 2 d_ref or, where some lie there, more.
-
-    Args:
-        real: features of real images (N, d); the principal axes are theirs.
-        fake: features of generated images (M, d).
-        stats: the CentroidStats of Φ.
-        arm: name of the run's arm.
-        thumbnails: real images to draw at some of their points, uint8, or None to draw points only.
-        fake_images: the same of generated images.
-        caption: what was trained with what.
-    """
-    both = torch.cat([real, fake])
-    flat, polar = polar_embedding(both, stats.centroid, stats.reference_distance, len(real))
-    figure, axes = plt.subplots(1, 2, figsize=(11, 5.4))
-    for ax, points, least in zip(axes, (flat, polar), (1.0, 2.0), strict=True):
-        for part, colour, label in ((slice(len(real)), REAL, "real"), (slice(len(real), None), arm_colour(arm), arm)):
-            ax.scatter(*points[part].T.numpy(), s=9, alpha=0.55, lw=0, color=colour, label=f"{label}, N = {len(points[part]):,}")
-        ax.scatter(0, 0, marker="X", s=110, color="black", edgecolor="white", zorder=5, label="centroid c")
-        reach = max(least, 1.1 * float(points.norm(dim=1).max()))  # mostly the same in all runs, so that pictures compare
-        ax.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach))
-    for pictures, first in ((thumbnails, 0), (fake_images, len(real))):
-        for i, image in enumerate(pictures[:12] if pictures is not None else []):
-            box = OffsetImage(image.permute(1, 2, 0).numpy(), zoom=0.4)
-            axes[1].add_artist(AnnotationBbox(box, (float(polar[first + i, 0]), float(polar[first + i, 1])), frameon=False))
-    angles = np.linspace(0, 2 * np.pi, 200)
-    axes[1].plot(np.cos(angles), np.sin(angles), color="black", ls="--", lw=1.3, label="d_ref")
-    axes[0].set(title="First two principal components", xlabel="1st component / d_ref", ylabel="2nd component / d_ref")
-    axes[1].set(title="Same angle, true distance from c as radius", xlabel="units of d_ref", ylabel="units of d_ref")
-    axes[1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small")
-    put_caption(figure, caption)
-    return figure
 
 
 def figure_arms(histories: pd.DataFrame, caption: str = "", window: int = 10) -> Figure:

@@ -17,20 +17,21 @@ PAPER = {
     "paper: DCGAN": {"fid": 32.1361, "lpips_alex": 0.2918},
     "paper: DCGAN + centroid loss": {"fid": 30.9519, "lpips_alex": 0.2981},
 }
-CONDITIONS = {  # columns of runs.csv as captions name them
-    **{"lambda_": "λ =", "steps": "steps", "batch_size": "batch", "width": "width", "layer": "layer", "weights": "weights"},
-    **{"pool": "pooled", "crop": "crop", "centroid": "ball", "centroid_samples": "images of a batch in Eq. 3 (0: all)"},
-    **{"instance_noise": "noise on what D sees", "device": "on", "trained_in": "in"},
-}
-BEYOND = {  # columns for what the paper does not have, with the value that it has: named where it is another
-    **{"constraint": ("in the place of Eq. 3:", "eq3"), "whiten": ("whitened:", "none"), "space": ("features of:", "phi")},
-    **{"warmup": ("steps of warm-up", 0), "adapt": ("λ moves by", 0.0), "architecture": ("networks:", "dcgan")},
-    **{"game": ("game:", "bce"), "r1": ("R1", 0.0), "r2": ("R2", 0.0)},
+CONDITIONS: dict[str, tuple[str, object]] = {  # columns of runs.csv in words, and the paper's value, which goes without saying
+    **{"lambda_": ("λ = {}", None), "steps": ("{} steps", None), "batch_size": ("batch size {}", None)},
+    **{"width": ("network width {}", None), "layer": ("Φ's layer {}", None), "weights": ("weights {}", None)},
+    **{"pool": ("pooled features", False), "crop": ("crop {}", 1.0), "centroid": ("ball of {}", "01_centroid")},
+    **{"constraint": ("`{}` in the place of Eq. 3", "eq3"), "whiten": ("whitened: {}", "none")},
+    **{"space": ("features of the {}", "phi"), "centroid_samples": ("constraint over {} images of a batch", 0)},
+    **{"warmup": ("{} steps of warm-up", 0), "adapt": ("λ moves by {} a step", 0.0)},
+    **{"architecture": ("networks: {}", "dcgan"), "game": ("game: {}", "bce"), "r1": ("R1 {}", 0.0), "r2": ("R2 {}", 0.0)},
+    **{"instance_noise": ("noise {} on what D sees", 0.0), "device": ("on {}", None), "trained_in": ("in {}", None)},
 }
 WEIGHTS = {  # of VGG-16, as captions call them
     "IMAGENET1K_FEATURES": "IMAGENET1K_FEATURES (the original Oxford VGG-16's)",
     "IMAGENET1K_V1": "IMAGENET1K_V1 (torchvision's own training)",
 }
+IN_A_CAPTION = 5  # arms, whose differences a caption can hold
 ARROWS = {"lower": "lower", "higher": "higher", "floor": "nearer to real images"}
 
 
@@ -127,23 +128,15 @@ def table1(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
 def conditions(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
     """What the runs were trained and measured with, in sentences: what every table and caption must say."""
     first = rows.iloc[0]
-    known = {name: words for name, words in CONDITIONS.items() if name in rows and rows[name].notna().any()}
-    known |= {name: words for name, (words, usual) in BEYOND.items() if name in rows and (rows[name].dropna() != usual).any()}
-    fields = {name: rows.groupby("arm", sort=False)[name].agg(_all_of) for name in known}
-    same = [f"{known[name]} {values.iloc[0]}" for name, values in fields.items() if values.nunique() == 1]
-    differing = {name: values for name, values in fields.items() if values.nunique() > 1}
-    usual = {name: mode for name, values in differing.items() if (mode := _usual(values)) and name not in BEYOND}
-    silent = usual | {name: _plain(value) for name, (_, value) in BEYOND.items()}
-    apart = {
-        arm: ", ".join(f"{known[name]} {values[arm]}" for name, values in differing.items() if values[arm] != silent.get(name))
-        for arm in dict.fromkeys(rows["arm"])
-    }
+    apart = differing(rows)
+    known = [name for name in CONDITIONS if name in rows and rows[name].notna().any() and name not in apart]
     images = f"{first['n_fake']:,} generated and {first['n_real']:,} real images of `{Path(first['source']).name}`"
-    told = f"Measured with {images}: {', '.join(same)}."
-    if usual:
-        told += f" Where nothing else is said: {', '.join(f'{known[name]} {value}' for name, value in usual.items())}."
-    if any(apart.values()):
-        told += " " + "; ".join(f"{arm}: {what or 'as said'}" for arm, what in apart.items()) + "."
+    told = f"Measured with {images}. All arms: {', '.join(_all_of(known, rows))}."
+    if apart and rows["arm"].nunique() <= IN_A_CAPTION:
+        arms = {str(arm): _all_of(apart, mine) for arm, mine in rows.groupby("arm", sort=False)}
+        told += " " + "; ".join(f"{arm}: {', '.join(words) or 'nothing else'}" for arm, words in arms.items()) + "."
+    elif apart:
+        told += f" What they differ in stands in the table of arms: {', '.join(apart).replace('lambda_', 'λ')}."
     networks = {"VGG-16" if name == "vgg16" else name for name in rows.get("extractor", pd.Series(["vgg16"])).fillna("vgg16")}
     told += f" Φ: {', '.join(sorted(networks))}." + (
         " Distances in Eq. 3 in units of d_ref." if first["unit"] == "d_ref" else " Raw distances in Eq. 3."
@@ -156,15 +149,27 @@ def conditions(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
     return told
 
 
-def _usual(values: pd.Series) -> str:
-    """The value that more than half of several arms have, or nothing."""
-    counts = values.value_counts()
-    return str(counts.index[0]) if len(values) > 3 and counts.iloc[0] > len(values) / 2 else ""
+def differing(rows: pd.DataFrame) -> list[str]:
+    """The parameters of runs.csv in which arms differ."""
+    there = [name for name in CONDITIONS if name in rows]
+    arms = [mine for _, mine in rows.groupby("arm")]
+    return [name for name in there if len({tuple(mine[name].dropna().unique()) for mine in arms}) > 1]
 
 
-def _all_of(values: pd.Series) -> str:
-    """What the runs of an arm have, in words: mostly one value; of those that were trained in several sittings, maybe more."""
-    return " and ".join(dict.fromkeys(map(_plain, values.dropna()))) or "not known"
+def in_words(name: str, value: object) -> str:
+    """A parameter's value as captions say it; nothing of one that is the paper's."""
+    words, papers = CONDITIONS[name]
+    return "" if value == papers else words.format(_plain(value))
+
+
+def _all_of(names: Iterable[str], rows: pd.DataFrame) -> list[str]:
+    """What runs have, in words: mostly one value; of those that were trained in several sittings, maybe more."""
+    told = []
+    for name in names:
+        values = list(rows[name].dropna().unique())
+        several = CONDITIONS[name][0].format(" and ".join(map(_plain, values)))
+        told.append(in_words(name, values[0]) if len(values) == 1 else several if values else "")
+    return [words for words in told if words]
 
 
 def _plain(value: object) -> str:

@@ -84,7 +84,8 @@ def _judgement(rows: pd.DataFrame, better: Mapping[str, str], baseline: str) -> 
     ]
     for claim in CLAIMS:
         lines += [line for arm in dict.fromkeys(gaps["arm"]) for line in _claim_line(claim, arm, gaps, better)]
-    lines += [_values_line(rows, name) for name in better if name.startswith(CLAIMS["alignment"]) and rows[name].notna().any()]
+    aligned = [name for name in better if name.startswith(CLAIMS["alignment"]) and rows[name].notna().any()]
+    lines += [_values_line(rows, name, gaps[gaps["metric"] == name], better[name]) for name in aligned]
     return [*lines, "", conditions(rows, better)]
 
 
@@ -259,7 +260,15 @@ def _told(gap: pd.Series, way: str) -> str:
     return f"`{gap['metric']}` ({gap['of_values']:+.3g}{away})"
 
 
-def _values_line(rows: pd.DataFrame, metric: str) -> str:
-    """A metric's mean in every arm, beside what real images score."""
+def _values_line(rows: pd.DataFrame, metric: str, gaps: pd.DataFrame, way: str) -> str:
+    """A metric's mean in every arm, beside real images'; where the distance to these is judged, the values' differences too."""
     means = ", ".join(f"{number(mean)} ({arm})" for arm, mean in rows.groupby("arm", sort=False)[metric].mean().items())
-    return f"- **alignment**: `{metric}` is {means}; of real images {number(rows[f'{metric}_floor'].mean())}."
+    told = f"- **alignment**: `{metric}` is {means}; of real images {number(rows[f'{metric}_floor'].mean())}."
+    own = gaps.dropna(subset=["of_values_low"])
+    if own.empty or way != "floor":
+        return told
+    each = ", ".join(
+        f"{gap['of_values']:+.3g} ({gap['of_values_low']:+.3g} to {gap['of_values_high']:+.3g}, {gap['arm']})"
+        for _, gap in own.iterrows()
+    )
+    return f"{told} The value itself less the baseline's, with an interval that is not corrected: {each}."

@@ -94,9 +94,7 @@ def test_a_raw_strength_is_told_in_units_of_d_ref(stats):
     assert "real ones at 1.50" in told
     assert told.endswith("λ = 0.1 on raw distances is 50 in units of d_ref here, where we estimate the paper's at 40.")
     strong = answers.of_the_pictures(distances, stats, "a", {"lambda_": 4.0, "unit": "raw"})
-    assert strong.endswith(
-        "is 2,000 in units of d_ref here, where we estimate the paper's at 40: stronger than any that the paper can have used."
-    )
+    assert strong.endswith("is 2,000 in units of d_ref here, where we estimate the paper's at 40: far above it.")
     assert "λ" not in answers.of_the_pictures(distances, stats, "a", {"lambda_": 40.0, "unit": "d_ref"})
 
 
@@ -106,13 +104,14 @@ def test_a_picture_says_what_its_generator_was_trained_with(images, phi, stats):
     trained = {"02_train": {"parameters": {"lambda_": 4.0, "unit": "raw", "steps": 1500, "batch_size": 64, "width": 32}}}
     told = answers.trained_caption({"parameters": own, "stages": trained}, "data/faces.zip", images, phi, stats)
     beginning = (
-        f"Arm a, seed 3, λ = 4, steps 1,500, batch 64, width 32; {len(images):,} images of faces.zip; Φ = {phi.name}, pooled."
+        f"Arm a, seed 3, λ = 4, 1,500 steps, batch size 64, network width 32; {len(images):,} images of faces.zip; "
+        f"Φ = {phi.name}, pooled."
     )
     assert told.startswith(beginning)
-    assert told.endswith("stronger than any that the paper can have used.")
+    assert told.endswith("far above it.")
     trained["02_train"]["parameters"] |= {"constraint": "energy", "whiten": "full", "space": "phi"}
     told = answers.trained_caption({"parameters": own, "stages": trained}, "data/faces.zip", images, phi, stats)
-    assert "width 32, in the place of Eq. 3: energy, whitened: full; " in told
+    assert "width 32, `energy` in the place of Eq. 3, whitened: full; " in told
     told = answers.trained_caption({"parameters": own, "stages": {}}, "synthetic", images, phi, stats)  # another arm's average
     assert told == f"Arm a, seed 3; {len(images):,} images of synthetic; Φ = {phi.name}, pooled."
 

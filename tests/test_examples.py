@@ -81,11 +81,11 @@ def test_sources_ask_and_answer_and_explain_their_parameters(path):
 
 
 @each
-def test_sources_define_nothing_but_somebodys_networks(path):
+def test_sources_define_nothing_but_somebodys_gan(path):
     code = ast.parse("\n".join(cell.source for cell in code_of(path)))
     methods = {node for of in ast.walk(code) if isinstance(of, ast.ClassDef) for node in of.body}
     functions = {node for node in ast.walk(code) if isinstance(node, ast.FunctionDef)}
-    assert functions <= methods
+    assert {node.name for node in functions - methods} <= {"hinge", "descend"}
     bases = [ast.unparse(base) for node in ast.walk(code) if isinstance(node, ast.ClassDef) for base in node.bases]
     assert all(base.startswith(("nn.", "torch.nn.")) for base in bases)
 

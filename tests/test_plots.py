@@ -1,5 +1,7 @@
 """Tests of the figures: what they draw, from plain arrays."""
 
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -7,7 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from centroidlib import plots
+from centroidlib import embedding, plots
+from centroidlib.batch.reading import read_batch
+
+BATCHES = Path(__file__).parents[1] / "notebooks" / "batches"
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +27,13 @@ def test_an_arm_has_one_colour_everywhere():
     assert plots.arm_colour("lambda4") == plots.arm_colour("lambda4")
     arms = ("baseline", "centroid", "centroid-lambda4", "centroid-lambda10", "centroid-lambda1", "centroid-lambda100")
     assert len({plots.arm_marker(arm) for arm in arms}) == len({plots.arm_colour(arm) for arm in arms}) == 6
+
+
+def test_every_arm_of_the_batches_looks_like_no_other():
+    known = [arm for path in BATCHES.glob("*.yml") for arm in read_batch(path, {}).arms]
+    assert len(known) > 30
+    looks = {(plots.arm_colour(arm), plots.arm_marker(arm)): plots._SAME.get(arm, arm) for arm in known}
+    assert set(looks.values()) == {plots._SAME.get(arm, arm) for arm in known} <= set(plots.ARMS)
 
 
 def test_a_long_caption_takes_no_room_from_the_picture():
@@ -39,7 +51,7 @@ def test_the_polar_embedding_keeps_true_distances_and_the_flat_one_principal_com
     rng = np.random.default_rng(0)
     features = torch.from_numpy(rng.normal(size=(40, 12)) * np.arange(12, 0, -1)).float()
     centroid = features[:30].mean(0)
-    flat, polar = plots.polar_embedding(features, centroid, 2.0, axes_from=30)
+    flat, polar = embedding.polar_embedding(features, centroid, 2.0, axes_from=30)
     distances = torch.linalg.vector_norm(features - centroid, dim=1) / 2.0
     assert torch.allclose(torch.linalg.vector_norm(polar, dim=1), distances, rtol=1e-4)
     _, _, axes = np.linalg.svd((features[:30] - centroid).numpy(), full_matrices=False)

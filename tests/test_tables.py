@@ -82,24 +82,30 @@ def test_table1_of_one_seed_holds_its_interval(folders):
 def test_what_differs_between_arms_is_told_arm_by_arm(folders):
     rows = collecting.collect(folders).assign(layer=[16, 16, 16, 9, 9, 9])
     words = tables.conditions(rows, {"fid": "lower"})
-    assert "7 generated and 9 real images of `synthetic`: steps 5, batch 4, width 8, weights random." in words
-    assert "baseline: λ = 0, layer 16; centroid: λ = 40, layer 9." in words
+    assert (
+        "7 generated and 9 real images of `synthetic`. All arms: 5 steps, batch size 4, network width 8, weights random." in words
+    )
+    assert "baseline: λ = 0, Φ's layer 16; centroid: λ = 40, Φ's layer 9." in words
     assert words.endswith("So this neither confirms nor refutes the paper's Table 1.")
     papers = rows.assign(weights="IMAGENET1K_V1", n_real=202_599, width=64)
     assert "refutes" not in tables.conditions(papers, {"fid": "lower"})
     assert "refutes" in tables.conditions(papers, {"fid_768": "lower"})
 
 
-def test_what_most_of_several_arms_share_is_told_once(folders):
-    rows = collecting.collect(folders[:4]).assign(
-        arm=list("abcd"), lambda_=[0.0, 40, 40, 40], layer=[16, 16, 9, 16], pool=[0, 0, 1, 1]
-    )
+def test_what_is_as_in_the_paper_goes_without_saying(folders):
+    rows = collecting.collect(folders[:3]).assign(arm=list("abc"), lambda_=40.0, pool=[False, False, True], crop=1.0)
     words = tables.conditions(rows, {"fid": "lower"})
-    assert (
-        "Where nothing else is said: λ = 40, layer 16. a: λ = 0, pooled 0; b: pooled 0; c: layer 9, pooled 1; d: pooled 1."
-        in words
-    )
-    assert "d: as said." in tables.conditions(rows.assign(pool=[0, 1, 1, 1]), {"fid": "lower"})
+    assert "crop" not in words
+    assert " a: nothing else; b: nothing else; c: pooled features. Φ" in words
+    assert "crop 0.8" in tables.conditions(rows.assign(crop=0.8), {"fid": "lower"})
+
+
+def test_of_many_arms_a_caption_names_only_what_they_differ_in(folders):
+    rows = collecting.collect(folders).assign(arm=list("abcdef"), lambda_=range(6), adapt=[0.0] * 5 + [0.02], pool=False)
+    assert tables.differing(rows) == ["lambda_", "adapt"]
+    words = tables.conditions(rows, {"fid": "lower"})
+    assert "What they differ in stands in the table of arms: λ, adapt. Φ" in words
+    assert "λ = " not in words
 
 
 def test_runs_of_one_arm_that_were_made_in_several_ways_are_told_so(folders):

@@ -1,6 +1,5 @@
 """The figures that set arms beside each other, seed by seed."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -14,7 +13,7 @@ from matplotlib.lines import Line2D
 from centroidlib.evaluation.figures import axis_label, with_interval
 from centroidlib.intervals import mean_interval
 from centroidlib.paired import distance_to_target
-from centroidlib.plots import MARKERS, REAL, arm_colour, arm_marker, put_caption
+from centroidlib.plots import REAL, arm_colour, arm_marker, put_caption
 
 ACROSS = 4  # panels beside each other: as many as a page's width can show
 SENSE = {"lower": "lower is better", "higher": "higher is better", "floor": "nearer to dashed"}
@@ -165,11 +164,9 @@ def figure_pareto(rows: pd.DataFrame, across: str, up: str, better: Mapping[str,
     """
     away = distance_to_target(rows, better)
     figure, ax = plt.subplots(figsize=(9, 5))
-    arms, used = away["arm"].nunique(), Counter[str]()
+    arms = away["arm"].nunique()
     for arm, mine in away.groupby("arm", sort=False):
-        colour = arm_colour(str(arm))
-        marker = MARKERS[(MARKERS.index(arm_marker(str(arm))) + used[colour]) % len(MARKERS)]  # tells arms of one colour apart
-        used[colour] += 1
+        colour, marker = arm_colour(str(arm)), arm_marker(str(arm))
         ax.plot(mine[across], mine[up], marker, color=colour, ms=3, alpha=0.5)
         ends = {name: mean_interval(torch.tensor(mine[name].to_numpy(float))) for name in (across, up)}
         x, y = (ends[name].value for name in (across, up))
