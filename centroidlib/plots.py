@@ -25,14 +25,14 @@ REAL = "#4d4d4d"
 # Okabe and Ito's colours: told apart by colour-blind readers, and of different lightness in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("o", "s", "^", "D", "v", "P")  # the same arm's, where colours are not seen
-# The arms of the project's batches, each with a colour and a marker that no other has together.
+# The arms of the project's batches, each with a colour and a marker that no other has together; a column has one colour.
 ARMS = (
     *("baseline", "centroid", "centroid-lambda4", "centroid-lambda100", "centroid-lambda10", "centroid-lambda1"),
     *("layer9", "pooled", "random-weights", "shuffled-centre", "random-centre", "radius25"),
-    *("radius90", "lambda400", "of-100-images", "crop80-baseline", "crop80", "literal"),
-    *("energy-adaptive", "hinge90", "nearest", "sliced", "baseline-longer", "energy"),
-    *("hinge", "squared", "band", "soft", "distances", "mean"),
-    *("moments", "own-features", "sliced-lambda0.9", "energy-lambda20", "energy-strong", "another"),
+    *("crop80-baseline", "crop80", "radius90", "lambda400", "of-100-images", "literal"),
+    *("baseline-longer", "hinge", "hinge90", "nearest", "energy-adaptive", "sliced"),
+    *("own-features", "squared", "energy", "soft", "energy-lambda20", "sliced-lambda0.9"),
+    *("moments", "mean", "band", "distances", "energy-strong", "another"),
 )
 _SAME = {"centroid-lambda40": "centroid", "lambda4": "centroid-lambda4", "sliced-lambda5": "sliced", "energy-lambda3.6": "energy"}
 

@@ -10,13 +10,15 @@ import seaborn as sns
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import ScalarFormatter
 from torch import Tensor
 
 from centroidlib.intervals import mean_interval
 from centroidlib.metrics import named
-from centroidlib.plots import COLOURS, REAL, arm_colour, arm_marker, put_caption
+from centroidlib.plots import REAL, arm_colour, arm_marker, put_caption
 
+SLOWER = "#bdbdbd"  # than the reference; no arm has a grey
 UNITS = {  # of a metric's values, by what its name begins with
     **dict.fromkeys(("fid", "fd_", "between_checkpoints"), "Fréchet distance"),
     **dict.fromkeys(("precision", "recall", "coverage", "inside_d_ref"), "share of images"),
@@ -46,8 +48,15 @@ def figure_measured(measured: Mapping[str, Mapping[str, Any]], spaces: Sequence[
                 right.plot([i - 0.25, i + 0.25], [part["floor"]] * 2, color=REAL, lw=1.5, ls="--")
                 if part["floor_heldout"] is not None:
                     right.plot(i, part["floor_heldout"], "x", color=REAL, ms=7)
-        right.set(xticks=range(4), xticklabels=names, xlim=(-0.6, 3.6), ylim=(-0.05, None))
+        right.set(xticks=range(4), xticklabels=names, xlim=(-0.6, 3.6), ylim=(-0.05, None), ylabel="share (density: multiple)")
         right.set_title("How the two sets cover each other")
+    looks: dict[str, dict[str, Any]] = {
+        "generated": {"color": colour, "marker": "o"},
+        "halves of the real images": {"color": REAL, "ls": "--"},
+    }
+    if any(entry["floor_heldout"] is not None for entry in measured.values()):
+        looks["held-out images"] = {"color": REAL, "ls": "", "marker": "x"}
+    axes[0, 1].legend(handles=[Line2D([], [], label=name, **look) for name, look in looks.items()], fontsize="small")
     return figure
 
 
@@ -170,7 +179,7 @@ def figure_ratios(ratios: pd.DataFrame) -> Figure:
     """A bar a work, from 1 to the reference's seconds ÷ ours, so that twice and half as fast are as long; rows of ratios.csv."""
     figure, ax = plt.subplots(figsize=(8, 0.3 * len(ratios) + 0.8))
     labels = ratios["work"] + (", " + ratios["precision"]).where(ratios["precision"] != "–", "")
-    colours = [COLOURS[2] if ratio > 1 else COLOURS[1] for ratio in ratios["ratio"]]
+    colours = [REAL if ratio > 1 else SLOWER for ratio in ratios["ratio"]]
     drawn = ratios["ratio"].clip(1 / 64, 64)  # what the loss adds is a difference: of noisy turns its ratio can be below 0
     bars = ax.barh(labels, drawn - 1, left=1, color=colours)
     ax.bar_label(bars, [f"{ratio:.2f}×" for ratio in ratios["ratio"]], padding=3, fontsize="small")
