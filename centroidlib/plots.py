@@ -67,7 +67,7 @@ def _place(arm: str) -> int:
 def put_caption(figure: Figure, text: str) -> None:
     """Write under a figure, in lines of its width, what was measured with what; the figure grows by as much."""
     if text:
-        lines = textwrap.fill(text.replace("`", ""), int(13.5 * figure.get_figwidth()))
+        lines = textwrap.fill(text.replace("`", ""), int(13.5 * figure.get_figwidth()), break_on_hyphens=False)
         label = figure.supxlabel(lines, x=0.01, ha="left", fontsize="small", color=REAL)
         figure.set_figheight(figure.get_figheight() + label.get_window_extent().height / figure.dpi)
 
