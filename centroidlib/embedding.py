@@ -5,6 +5,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from matplotlib.ticker import MultipleLocator
 from torch import Tensor
 
 from centroidlib.centroid import CentroidStats
@@ -55,6 +56,8 @@ def figure_embedding(
         ax.scatter(0, 0, marker="X", s=110, color="black", edgecolor="white", zorder=5, label="centroid c")
         reach = max(least, 1.1 * float(points.norm(dim=1).max()))  # mostly the same in all runs, so that pictures compare
         ax.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach))
+        ax.xaxis.set_major_locator(MultipleLocator(0.5))
+        ax.yaxis.set_major_locator(MultipleLocator(0.5))
     for pictures, first in ((thumbnails, 0), (fake_images, len(real))):
         for i, image in enumerate(pictures[:12] if pictures is not None else []):
             box = OffsetImage(image.permute(1, 2, 0).numpy(), zoom=0.4)
