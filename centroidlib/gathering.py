@@ -3,10 +3,14 @@
 from dataclasses import dataclass
 
 import pandas as pd
+import torch
+from torch import Tensor
 
 from centroidlib import collecting, paired, tables
+from centroidlib.checkpoints import load_generators
 from centroidlib.evaluation.figures import figure_curves
 from centroidlib.runs import Run
+from centroidlib.walking import latent_of
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,22 @@ def arms(found: Gathered) -> pd.DataFrame:
     grouped = found.rows.groupby("arm", sort=False)
     table = grouped[tables.differing(found.rows)].first().assign(seeds=grouped["seed"].count())
     return table.join(collecting.activity(found.histories).round(3)) if len(found.histories) else table
+
+
+def faces(run: Run, found: Gathered, count: int = 9) -> dict[str, Tensor]:
+    """What each arm's generator of the first seed makes of the same latents, in [-1, 1], (count, 3, H, W).
+
+    Arms whose generator is not here are left out: it is not committed.
+
+    Raises:
+        ValueError: a generator is damaged, or they take latents of different lengths.
+    """
+    names = {arm: f"{arm}_seed{found.rows['seed'].min()}/generator.safetensors" for arm in dict.fromkeys(found.rows["arm"])}
+    generators = load_generators({arm: run.input(name) for arm, name in names.items() if (run.batch / name).is_file()})
+    return {
+        arm: generator(torch.cat([latent_of(seed, generator.latent) for seed in range(count)]))
+        for arm, generator in generators.items()
+    }
 
 
 def missing(found: Gathered) -> str:

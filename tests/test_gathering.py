@@ -6,10 +6,14 @@ import json
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+import torch
 from small_runs import note_curve, write_run
 
 from centroidlib import gathering, paired, plots, tables
+from centroidlib.checkpoints import save_generator
+from centroidlib.models import Generator, initialise
 from centroidlib.runs import Run, read_record, write_record
+from centroidlib.walking import latent_of
 
 CURVE = "step,n_fake,fid,fid_floor\n" + "".join(f"{step},5,{40 - step / 10 + step % 3},1.0\n" for step in (10, 20, 30, 40))
 
@@ -113,3 +117,21 @@ def test_differences_are_of_one_protocol(batch, run):
         gathering.gather(run)
     none = gathering.differences(gathering.gather(run, label_protocols=True))
     assert (len(none), list(none)) == (0, paired.COLUMNS)
+
+
+def test_faces_are_of_the_same_latents_and_of_the_generators_that_are_here(batch, run):
+    found = gathering.gather(run)
+    assert gathering.faces(run, found) == {}
+    made = {}
+    for arm in ("baseline", "centroid"):
+        made[arm] = Generator(latent=8, width=4).eval()
+        initialise(made[arm], torch.Generator().manual_seed(len(arm)))
+        save_generator(made[arm], batch / f"{arm}_seed0" / "generator.safetensors")
+    faces = gathering.faces(run, found, count=2)
+    latents = torch.cat([latent_of(seed, 8) for seed in range(2)])
+    assert list(faces) == ["baseline", "centroid"]
+    assert torch.allclose(faces["centroid"], made["centroid"](latents), atol=1e-6)
+    (batch / "baseline_seed0" / "generator.safetensors").unlink()
+    assert list(gathering.faces(run, found)) == ["centroid"]
+    run.finish()
+    assert "centroid_seed0/generator.safetensors" in stage_of(run)["inputs"]
