@@ -26,10 +26,11 @@ def rank_arms(
         baseline: the arm that the others are compared with.
 
     Returns:
-        A row an arm: `arm`; `seeds` that it shares with the baseline; `change`, the mean over them of the relative change of
-        the first Fréchet distance, with `best` and `worst` seed; `unseen`, how many of the Fréchet distances in spaces that no
-        loss saw are lower on every seed, of `of`; `worse`: metrics that are worse on every seed by more than their interval
-        within the run, or over seeds distinguishably; `reached`: 20 % lower on every seed, and nothing worse; `control`;
+        A row an arm: `arm`; `seeds` that it shares with the baseline; `change`, the mean over them of the relative change of the
+        first Fréchet distance, with `best` and `worst` seed; `difference`, the mean of its paired differences with their 95 % t
+        interval (`low`, `high`) and, corrected for the number of arms, its `word`; `unseen`, how many of the Fréchet distances in
+        spaces that no loss saw are lower on every seed, of `of`; `worse`: metrics that are worse on every seed by more than their
+        interval within the run, or over seeds distinguishably; `reached`: 20 % lower on every seed, and nothing worse; `control`;
         `beaten`: controls that it is below on every seed; `time` of training at its median speed, times the baseline's, if
         histories are given.
     """
@@ -52,6 +53,7 @@ def rank_arms(
         judged = [name for name in table if name in mine.index and mine.loc[name, "judged"]]
         worse = [name for name in judged if _worse(rows, mine.loc[name], table[name], better[name])]
         row = {"arm": arm, "seeds": len(change), "change": change.mean(), "best": change.min(), "worst": change.max()}
+        row |= {name: mine.loc[first, name] for name in ("difference", "low", "high", "word")}
         row |= {"unseen": len(lower), "of": len(unseen), "worse": ", ".join(worse)}
         row |= {"reached": bool(change.max() <= AIM and not worse), "control": arm in controls}
         row["beaten"] = ", ".join(control for control in controls if _below(wide[first].unstack("arm"), arm, control))
@@ -132,11 +134,11 @@ def which_to_use(ranked: pd.DataFrame, first: str, told: str) -> str:
         names = ", ".join(f"`{row['arm']}` ({row['change']:+.0%})" for _, row in reached.head(NAMED).iterrows())
         more = f" and {len(reached) - NAMED} more" if len(reached) > NAMED else ""
         use = "Use" if seeds > 1 else "On more seeds try"
-        said = f"{use} `{reached['arm'].iloc[0]}`: the aim ({aim}) is reached by {names}{more}."
+        said = f"{use} `{reached['arm'].iloc[0]}`: the aim ({aim}) is reached by {names}{more}.{_over_seeds(reached.iloc[0])}"
     elif best["worst"] < 0:
         said = (
             f"None reaches the aim ({aim}). Nearest comes `{best['arm']}`: {best['change']:+.0%} on average, "
-            f"{best['worst']:+.0%} on its worst seed, worse in {best['worse'] or 'nothing'}."
+            f"{best['worst']:+.0%} on its worst seed, worse in {best['worse'] or 'nothing'}.{_over_seeds(best)}"
         )
     else:
         said = f"None helps: no arm's `{first}` is below the baseline's on every seed."
@@ -150,6 +152,16 @@ def which_to_use(ranked: pd.DataFrame, first: str, told: str) -> str:
         said += f" The paper's loss changes it by {paper['change'].iloc[0]:+.0%}."
     one = " One seed chooses what is worth more of them, and proves nothing." if seeds < 2 else ""
     return f"**Answer.** {said}{one} {told}"
+
+
+def _over_seeds(row: pd.Series) -> str:
+    """What a t test says of an arm's differences, which are few: the same way on every seed is not yet distinguishable."""
+    if np.isnan(row["low"]):
+        return ""
+    return (
+        f" Over {row['seeds']} seeds that is a difference of {row['difference']:+.3g} ({row['low']:+.3g} to {row['high']:+.3g}), "
+        f"corrected for the number of arms {row['word']}."
+    )
 
 
 def fidelity_and_diversity(better: Mapping[str, str]) -> tuple[str, str]:

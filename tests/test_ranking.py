@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from scipy import stats
 
 from centroidlib import ranking
 from centroidlib.evaluation.comparisons import figure_pareto
@@ -47,6 +48,9 @@ def test_arms_are_ranked_by_their_mean_change(rows):
     assert ranked.loc["centroid", "worst"] == pytest.approx(2.3 / 2.2 - 1)
     assert ranked.loc["energy", "best"] == pytest.approx(1.6 / 2.2 - 1)
     assert ranked["seeds"].tolist() == [3, 3, 3]
+    low, high = stats.t.interval(0.95, 2, -1.7 / 3, stats.sem([-0.5, -0.6, -0.6]))
+    assert ranked.loc["energy", ["difference", "low", "high"]].tolist() == pytest.approx([-1.7 / 3, low, high])
+    assert ranked.loc["energy", "word"] == "improved"
 
 
 def test_what_no_loss_saw_and_what_became_worse_decide(rows):
@@ -107,6 +111,7 @@ def test_a_control_is_never_the_member_to_use_and_has_to_be_beaten(rows):
 def test_the_answer_names_the_member_or_none(rows):
     told = ranking.which_to_use(ranking.rank_arms(rows, BETTER), "fid", "Made up.")
     assert told.startswith("**Answer.** Use `energy`: the aim (`fid` at least 20% below the baseline's on every seed")
+    assert " Over 3 seeds that is a difference of -0.567 (-0.71 to -0.423), corrected for the number of arms improved." in told
     assert "The paper's loss changes it by -32%" in told
     assert told.endswith("Made up.")
     fewer = rows[rows["arm"] != "energy"]
@@ -120,6 +125,7 @@ def test_the_answer_names_the_member_or_none(rows):
     one = rows[rows["seed"] == 0]
     told = ranking.which_to_use(ranking.rank_arms(one, BETTER), "fid", "")
     assert told.startswith("**Answer.** On more seeds try `centroid`: the aim")
+    assert "corrected for the number of arms" not in told
     assert "proves nothing" in told
     ranked = ranking.rank_arms(rows, BETTER)
     best = ranked[ranked["arm"] == "energy"]
