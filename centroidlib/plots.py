@@ -24,7 +24,8 @@ from centroidlib._files import replacing, watched
 REAL = "#4d4d4d"
 # Okabe and Ito's colours: told apart by colour-blind readers, and of different lightness in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-MARKERS = ("o", "s", "^", "D", "v", "P")  # the same arm's, where colours are not seen
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")  # the same arm's, where colours are not seen
+_FROM = (0, 6, 4, 2, 5, 3)  # which of them a row of ARMS begins with: beside the baseline and Eq. 3, beyond.yml's are others
 # The arms of the project's batches, each with a colour and a marker that no other has together; a column has one colour.
 ARMS = (
     *("baseline", "centroid", "centroid-lambda4", "centroid-lambda100", "centroid-lambda10", "centroid-lambda1"),
@@ -56,7 +57,7 @@ def arm_colour(arm: str) -> str:
 def arm_marker(arm: str) -> str:
     """The same marker for the same arm; of arms of one colour, another."""
     place = _place(arm)
-    return MARKERS[(place + place // len(COLOURS)) % len(MARKERS)]
+    return MARKERS[(place % len(COLOURS) + _FROM[place // len(COLOURS)]) % len(MARKERS)]
 
 
 def _place(arm: str) -> int:
