@@ -25,15 +25,14 @@ REAL = "#4d4d4d"
 # Okabe and Ito's colours: told apart by colour-blind readers, and of different lightness in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")  # the same arm's, where colours are not seen
-_FROM = (0, 6, 4, 2, 5, 3)  # which of them a row of ARMS begins with: beside the baseline and Eq. 3, beyond.yml's are others
-# The arms of the project's batches, each with a colour and a marker that no other has together; a column has one colour.
+# The arms of the project's batches, a line a colour: blue is without a loss, vermilion Eq. 3. Colour and marker name an arm.
 ARMS = (
-    *("baseline", "centroid", "centroid-lambda4", "centroid-lambda100", "centroid-lambda10", "centroid-lambda1"),
-    *("layer9", "pooled", "random-weights", "shuffled-centre", "random-centre", "radius25"),
-    *("crop80-baseline", "crop80", "radius90", "lambda400", "of-100-images", "literal"),
-    *("baseline-longer", "hinge", "hinge90", "nearest", "energy-adaptive", "sliced"),
-    *("own-features", "squared", "energy", "soft", "energy-lambda20", "sliced-lambda0.9"),
-    *("moments", "mean", "band", "distances", "energy-strong", "another"),
+    ("baseline", "crop80-baseline", "baseline-longer"),
+    ("centroid", "crop80", "literal"),
+    ("centroid-lambda4", "hinge90", "radius90", "random-weights", "energy", "band", "soft", "layer9"),
+    ("centroid-lambda100", "nearest", "shuffled-centre", "squared", "distances", "of-100-images", "pooled", "own-features"),
+    ("centroid-lambda10", "energy-adaptive", "random-centre", "lambda400", "energy-lambda20", "mean", "hinge"),
+    ("centroid-lambda1", "sliced", "energy-strong", "radius25", "moments", "sliced-lambda0.9"),
 )
 _SAME = {"centroid-lambda40": "centroid", "lambda4": "centroid-lambda4", "sliced-lambda5": "sliced", "energy-lambda3.6": "energy"}
 
@@ -51,18 +50,19 @@ def use_style() -> None:
 
 def arm_colour(arm: str) -> str:
     """The same colour for the same arm, in every figure and notebook."""
-    return COLOURS[_place(arm) % len(COLOURS)]
+    return COLOURS[_place(arm)[0]]
 
 
 def arm_marker(arm: str) -> str:
     """The same marker for the same arm; of arms of one colour, another."""
-    place = _place(arm)
-    return MARKERS[(place % len(COLOURS) + _FROM[place // len(COLOURS)]) % len(MARKERS)]
+    return MARKERS[sum(_place(arm)) % len(MARKERS)]
 
 
-def _place(arm: str) -> int:
+def _place(arm: str) -> tuple[int, int]:
+    """An arm's line in ARMS and its place there; others have a line of their own name's making, behind the first two."""
     arm = _SAME.get(arm, arm)
-    return ARMS.index(arm) if arm in ARMS else 2 + sum(arm.encode()) % (len(ARMS) - 2)
+    known = [(line, names.index(arm)) for line, names in enumerate(ARMS) if arm in names]
+    return known[0] if known else divmod(16 + sum(arm.encode()) % 32, len(MARKERS))
 
 
 def put_caption(figure: Figure, text: str) -> None:

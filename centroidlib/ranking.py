@@ -28,11 +28,11 @@ def rank_arms(
     Returns:
         A row an arm: `arm`; `seeds` that it shares with the baseline; `change`, the mean over them of the relative change of the
         first Fréchet distance, with `best` and `worst` seed; `difference`, the mean of its paired differences with their 95 % t
-        interval (`low`, `high`) and, corrected for the number of arms, its `word`; `unseen`, how many of the Fréchet distances in
-        spaces that no loss saw are lower on every seed, of `of`; `worse`: metrics that are worse on every seed by more than their
-        interval within the run, or over seeds distinguishably; `reached`: 20 % lower on every seed, and nothing worse; `control`;
-        `beaten`: controls that it is below on every seed; `time` of training at its median speed, times the baseline's, if
-        histories are given.
+        interval (`low`, `high`) and, corrected for the number of arms, its `word`; `clear`, which primary outcomes are improved
+        or worse, so corrected; `unseen`, how many of the Fréchet distances in spaces that no loss saw are lower on every seed, of
+        `of`; `worse`: metrics that are worse on every seed by more than their interval within the run, or over seeds
+        distinguishably; `reached`: 20 % lower on every seed, and nothing worse; `control`; `beaten`: controls that it is below on
+        every seed; `time` of training at its median speed, times the baseline's, if histories are given.
     """
     wide = distance_to_target(rows, better).set_index(["seed", "arm"])
     first = primary_outcomes(better)[0]
@@ -54,6 +54,8 @@ def rank_arms(
         worse = [name for name in judged if _worse(rows, mine.loc[name], table[name], better[name])]
         row = {"arm": arm, "seeds": len(change), "change": change.mean(), "best": change.min(), "worst": change.max()}
         row |= {name: mine.loc[first, name] for name in ("difference", "low", "high", "word")}
+        told = mine[mine["primary"].eq(True) & mine["word"].isin(["improved", "worse"])]
+        row |= {"clear": ", ".join(f"`{name}` ({word})" for name, word in told["word"].items())}
         row |= {"unseen": len(lower), "of": len(unseen), "worse": ", ".join(worse)}
         row |= {"reached": bool(change.max() <= AIM and not worse), "control": arm in controls}
         row["beaten"] = ", ".join(control for control in controls if _below(wide[first].unstack("arm"), arm, control))
@@ -147,6 +149,9 @@ def which_to_use(ranked: pd.DataFrame, first: str, told: str) -> str:
         said += f" `{control['arm']}`, without a loss, changes it by {control['change']:+.0%}"
         said += "" if pd.isna(control["time"]) else f" in {control['time']:.1f} times the baseline's time"
         said += f"; below it on every seed: {', '.join(below) or 'no member'}."
+    clear = "; ".join(f"`{row['arm']}` in {row['clear']}" for _, row in ranked.iterrows() if row["clear"])
+    if seeds > 1:
+        said += f" In the outcomes that decide, after correction for the number of arms, distinguishable: {clear or 'none'}."
     paper = ranked[ranked["arm"] == "centroid"]
     if len(paper):
         said += f" The paper's loss changes it by {paper['change'].iloc[0]:+.0%}."
@@ -159,8 +164,8 @@ def _over_seeds(row: pd.Series) -> str:
     if np.isnan(row["low"]):
         return ""
     return (
-        f" Over {row['seeds']} seeds that is a difference of {row['difference']:+.3g} ({row['low']:+.3g} to {row['high']:+.3g}), "
-        f"corrected for the number of arms {row['word']}."
+        f" Over {row['seeds']} seeds that is a difference of {row['difference']:+.3g} ({row['low']:+.3g} to {row['high']:+.3g}): "
+        f"{row['word']}, corrected for the number of arms."
     )
 
 
@@ -169,6 +174,16 @@ def fidelity_and_diversity(better: Mapping[str, str]) -> tuple[str, str]:
     first = primary_outcomes(better)[0]
     lpips = next((name for name in better if name.startswith("lpips")), None)
     return first, lpips or next(name for name in better if name.startswith("recall"))
+
+
+def unpunished(punished: pd.DataFrame) -> str:
+    """Which members let pass what is no batch of faces, in a sentence a picture; `punished` is from `constraining.punish`."""
+    lines = []
+    for pictures in ("flat grey", "the mean image", "one face repeated"):
+        own = punished[punished["pictures"] == pictures]
+        names = [f"`{name}`" for name in own.loc[own["above"] <= 0, "constraint"]]
+        lines.append(f"- {pictures} pays no more than real images do under {', '.join(names) or 'none of them'}.")
+    return "\n".join(["Here", "", *lines])
 
 
 def strengths_table(strengths: Mapping[str, float]) -> str:

@@ -1,5 +1,6 @@
 """Tests of the figures: what they draw, from plain arrays."""
 
+from itertools import chain
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -33,7 +34,8 @@ def test_every_arm_of_the_batches_looks_like_no_other():
     known = [arm for path in BATCHES.glob("*.yml") for arm in read_batch(path, {}).arms]
     assert len(known) > 30
     looks = {(plots.arm_colour(arm), plots.arm_marker(arm)): plots._SAME.get(arm, arm) for arm in known}
-    assert set(looks.values()) == {plots._SAME.get(arm, arm) for arm in known} <= set(plots.ARMS)
+    assert set(looks.values()) == {plots._SAME.get(arm, arm) for arm in known} <= set(chain(*plots.ARMS))
+    assert {plots.arm_colour(f"of mine {i}") for i in range(9)} <= set(plots.COLOURS[2:])
 
 
 def test_a_long_caption_takes_no_room_from_the_picture():

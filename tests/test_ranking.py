@@ -7,6 +7,7 @@ from scipy import stats
 
 from centroidlib import ranking
 from centroidlib.evaluation.comparisons import figure_pareto
+from centroidlib.plots import ARMS
 
 BETTER = {"fid": "lower", "fd_vgg16_random": "lower", "recall": "higher", "lpips_alex": "floor"}
 FLOORS = {"fid": 0.1, "fd_vgg16_random": 0.01, "recall": 0.9, "lpips_alex": 0.29}
@@ -111,7 +112,8 @@ def test_a_control_is_never_the_member_to_use_and_has_to_be_beaten(rows):
 def test_the_answer_names_the_member_or_none(rows):
     told = ranking.which_to_use(ranking.rank_arms(rows, BETTER), "fid", "Made up.")
     assert told.startswith("**Answer.** Use `energy`: the aim (`fid` at least 20% below the baseline's on every seed")
-    assert " Over 3 seeds that is a difference of -0.567 (-0.71 to -0.423), corrected for the number of arms improved." in told
+    assert " Over 3 seeds that is a difference of -0.567 (-0.71 to -0.423): improved, corrected for the number of arms." in told
+    assert "distinguishable: `sliced` in `fid` (improved); `energy` in `fid` (improved)." in told
     assert "The paper's loss changes it by -32%" in told
     assert told.endswith("Made up.")
     fewer = rows[rows["arm"] != "energy"]
@@ -126,6 +128,7 @@ def test_the_answer_names_the_member_or_none(rows):
     told = ranking.which_to_use(ranking.rank_arms(one, BETTER), "fid", "")
     assert told.startswith("**Answer.** On more seeds try `centroid`: the aim")
     assert "corrected for the number of arms" not in told
+    assert "distinguishable" not in told
     assert "proves nothing" in told
     ranked = ranking.rank_arms(rows, BETTER)
     best = ranked[ranked["arm"] == "energy"]
@@ -139,6 +142,19 @@ def test_the_table_has_a_row_an_arm(rows):
     assert len(lines) == 5
     assert "| sliced   | -50%" in lines[2]
     assert "recall" in lines[2]
+
+
+def test_what_goes_unpunished_is_told_picture_by_picture():
+    pictures = ("flat grey", "the mean image", "one face repeated")
+    rows = [
+        {"constraint": name, "pictures": of, "above": above}
+        for name, above in (("hinge", -1.0), ("energy", 3.0))
+        for of in pictures
+    ]
+    told = ranking.unpunished(pd.DataFrame(rows))
+    assert "- flat grey pays no more than real images do under `hinge`." in told
+    none = ranking.unpunished(pd.DataFrame(rows).assign(above=0.1))
+    assert "- one face repeated pays no more than real images do under none of them." in none
 
 
 def test_strengths_are_told_or_that_there_are_none():
@@ -169,7 +185,7 @@ def test_the_pareto_picture_has_every_arm_and_the_real_images(rows):
     ax = figure_pareto(rows, "fid", "lpips_alex", BETTER, "made up").axes[0]
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == ["baseline, 3 seeds", "centroid, 3 seeds", "energy, 3 seeds", "sliced, 3 seeds", "real images"]
-    assert ax.get_ylabel() == "lpips_alex, distance to real images"
+    assert ax.get_ylabel() == "lpips_alex, distance to real images: lower is better"
     star = ax.lines[-1]
     assert (star.get_xdata()[0], star.get_ydata()[0]) == (pytest.approx(0.1), 0.0)
     plt.close("all")
@@ -177,7 +193,7 @@ def test_the_pareto_picture_has_every_arm_and_the_real_images(rows):
 
 def test_the_pareto_picture_tells_many_arms_apart_without_writing_names_over_each_other(rows):
     alike = rows[rows["arm"] == "energy"]
-    many = pd.concat([rows, *[alike.assign(arm=f"arm {i}") for i in range(12)]])
+    many = pd.concat([rows, *[alike.assign(arm=arm) for arm in (*ARMS[2][5:], *ARMS[3][:3], *ARMS[4][1:7])]])
     assert len(figure_pareto(rows, "fid", "lpips_alex", BETTER).axes[0].texts) == 4
     ax = figure_pareto(many, "fid", "lpips_alex", BETTER).axes[0]
     assert not ax.texts

@@ -138,7 +138,7 @@ def figure_punished(table: pd.DataFrame, caption: str = "") -> Figure:
     names = [str(name) for name in wide.columns]
     figure, ax = plt.subplots(figsize=(2.6 + 0.75 * wide.shape[1], 1.2 + 0.34 * wide.shape[0]))
     colours = ax.imshow(np.arcsinh(wide / 3), cmap="RdBu_r", vmin=-6, vmax=6, aspect="auto")  # white: as real batches
-    bar = figure.colorbar(colours, ax=ax, label="above what real batches pay, in their std")
+    bar = figure.colorbar(colours, ax=ax, label="above what real batches pay, in their std\n(Eq. 3: in multiples of it)")
     ticks = [-300, -30, -3, 0, 3, 30, 300]
     bar.set_ticks([float(np.arcsinh(tick / 3)) for tick in ticks], labels=[f"{tick:,}" for tick in ticks])
     for (i, k), value in np.ndenumerate(wide.to_numpy()):
@@ -181,9 +181,10 @@ def figure_pareto(rows: pd.DataFrame, across: str, up: str, better: Mapping[str,
     floors = [float(rows[f"{name}_floor"].mean()) if better[name] != "floor" else 0.0 for name in (across, up)]
     ax.plot(*floors, "*", color=REAL, ms=14, label="real images")
     told = {
-        name: f"{name}, {'distance to real images' if way == 'floor' else way + ' is better'}" for name, way in better.items()
+        name: f"{name}, {'distance to real images: lower' if way == 'floor' else way} is better" for name, way in better.items()
     }
     ax.set(xlabel=told[across], ylabel=told[up])
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small")
-    put_caption(figure, caption)
+    marks = "Large: an arm's mean over its seeds, with 95 % t intervals; small: its seeds; star: what real images score."
+    put_caption(figure, f"{marks} {caption}")
     return figure
