@@ -87,8 +87,8 @@ def figure_images(images: Tensor, title: str, columns: int = 8, caption: str = "
     return figure
 
 
-def figure_film_strip(folder: Path, frames: int = 6, side: int = 4) -> Figure:
-    """The same latents over training: the first `side`² of the grids in `samples/step_*.png`."""
+def figure_film_strip(folder: Path, frames: int = 6, side: int = 4, caption: str = "") -> Figure:
+    """The same latents over training: the first `side`² of the grids in `samples/step_*.png`, and what was trained with what."""
     paths = _sample_grids(folder)
     chosen = [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, frames).round().astype(int))]
     figure, axes = plt.subplots(1, len(chosen), figsize=(2.0 * len(chosen), 2.3), squeeze=False)
@@ -97,6 +97,7 @@ def figure_film_strip(folder: Path, frames: int = 6, side: int = 4) -> Figure:
         ax.imshow(grid[: 66 * side + 2, : 66 * side + 2], interpolation="lanczos")
         ax.set_title(f"step {int(path.stem.split('_')[1]):,}", fontsize="small")
         ax.set_axis_off()
+    put_caption(figure, caption)
     return figure
 
 
@@ -137,10 +138,10 @@ def figure_distances(
     return figure
 
 
-def figure_training(history: pd.DataFrame, arm: str, window: int = 10) -> Figure:
+def figure_training(history: pd.DataFrame, arm: str, caption: str = "", window: int = 10) -> Figure:
     """Losses, the share outside d_ref, the constraint beside real images' value and D's outputs over the steps of a run.
 
-    Where λ moves, it is drawn beside the constraint.
+    Where λ moves, it is drawn beside the constraint. The caption is what was trained with what.
     """
     smooth = history.set_index("step").rolling(window, min_periods=1).mean()
     figure, axes = plt.subplots(2, 2, figsize=(9, 5), sharex=True)
@@ -177,6 +178,8 @@ def figure_training(history: pd.DataFrame, arm: str, window: int = 10) -> Figure
     for ax in axes.flat:
         if ax.lines:
             ax.legend(fontsize="small")
+    lines = f"Pale each batch looked at, bold the running mean of {window}. {caption}" if caption else ""
+    put_caption(figure, lines)
     return figure
 
 

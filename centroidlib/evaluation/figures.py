@@ -26,13 +26,14 @@ UNITS = {  # of a metric's values, by what its name begins with
 }
 
 
-def figure_measured(measured: Mapping[str, Mapping[str, Any]], spaces: Sequence[str], arm: str) -> Figure:
+def figure_measured(measured: Mapping[str, Mapping[str, Any]], spaces: Sequence[str], arm: str, caption: str = "") -> Figure:
     """Of one run, a row a feature space: the Fréchet distance over 1/N, and how the two sets cover each other.
 
     Args:
         measured: entries of metrics.json.
         spaces: names of the Fréchet distances, `fid_768`.
         arm: name of the run's arm.
+        caption: what was trained with what.
     """
     colour = arm_colour(arm)
     size = (10.5, 2.9 * len(spaces))
@@ -57,6 +58,7 @@ def figure_measured(measured: Mapping[str, Mapping[str, Any]], spaces: Sequence[
     if any(entry["floor_heldout"] is not None for entry in measured.values()):
         looks["held-out images"] = {"color": REAL, "ls": "", "marker": "x"}
     axes[0, 1].legend(handles=[Line2D([], [], label=name, **look) for name, look in looks.items()], fontsize="small")
+    put_caption(figure, caption)
     return figure
 
 
@@ -145,7 +147,9 @@ def figure_calibration(lies: pd.DataFrame, caption: str = "") -> Figure:
     return figure
 
 
-def figure_neighbours(fake: Tensor, nearest: Tensor | None, distances: Tensor, others: Mapping[str, Tensor], arm: str) -> Figure:
+def figure_neighbours(
+    fake: Tensor, nearest: Tensor | None, distances: Tensor, others: Mapping[str, Tensor], arm: str, caption: str = ""
+) -> Figure:
     """How far generated images are from the nearest training image, and the ones that are nearest.
 
     Args:
@@ -154,6 +158,7 @@ def figure_neighbours(fake: Tensor, nearest: Tensor | None, distances: Tensor, o
         distances: from every generated image to its nearest training image, (M,).
         others: the same for other images, by name.
         arm: name of the run's arm.
+        caption: what was trained with what.
     """
     lines = {"generated": fake} if nearest is None else {"generated": fake, "nearest training image": nearest}
     figure = plt.figure(figsize=(12, 3.0))
@@ -172,6 +177,7 @@ def figure_neighbours(fake: Tensor, nearest: Tensor | None, distances: Tensor, o
             cell.imshow(image.permute(1, 2, 0).numpy(), interpolation="lanczos")
             cell.set_axis_off()
             cell.set_title(name if not k else "", fontsize="small")
+    put_caption(figure, caption)
     return figure
 
 
