@@ -142,14 +142,14 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def figure_latents(
-    images: Mapping[str, Tensor], distances: Mapping[str, Tensor], stats: CentroidStats, positions: Tensor, xlabel: str
+    images: Mapping[str, Tensor], distances: Mapping[str, Tensor], stats: CentroidStats | None, positions: Tensor, xlabel: str
 ) -> Figure:
     """A row of nine faces an arm, and below where all of its faces lie around the centroid; without distances faces only.
 
     Args:
         images: by arm, in [-1, 1], (N, 3, H, W).
         distances: by arm, in units of d_ref, (N,), or none.
-        stats: of the real images.
+        stats: of the real images, where there are distances.
         positions: of the latents, evenly spaced, (N,).
         xlabel: what the positions are.
     """
@@ -166,7 +166,7 @@ def figure_latents(
         ax.imshow(strip, extent=(*edges, 0, 1), aspect="auto", interpolation="lanczos")
         ax.set_title(arm, color=arm_colour(arm))
         ax.set_axis_off()
-    if distances:
+    if distances and stats:
         ax = axes[-1, 0]
         quantiles = _quantiles(stats)
         for ((low, high), shade), label in zip(SHADES, ("nine real images in ten", "half of them"), strict=True):

@@ -256,8 +256,9 @@ def _claim_line(claim: str, arm: str, gaps: pd.DataFrame, better: Mapping[str, s
 
 
 def _told(gap: pd.Series, way: str) -> str:
-    away = f", distance to real images' {gap['difference']:+.3g}" if way == "floor" else ""
-    return f"`{gap['metric']}` ({gap['of_values']:+.3g}{away})"
+    own = f"{gap['of_values']:+.3g}"
+    away = f"distance to real images' {gap['difference']:+.3g}, value "
+    return f"`{gap['metric']}` ({away if way == 'floor' else ''}{own})"
 
 
 def _values_line(rows: pd.DataFrame, metric: str, gaps: pd.DataFrame, way: str) -> str:

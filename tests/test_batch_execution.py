@@ -214,6 +214,21 @@ def test_a_batch_runs_from_any_folder(done, monkeypatch, capsys):
     assert "Nothing is left to do." in capsys.readouterr().out
 
 
+def test_of_a_progress_bar_the_last_line_is_kept(tmp_path):
+    texts = ["real images: 5 of 10, 00:23 gone, 00:23 left\n", "made\nreal images: 10 of 10, 00:41 gone, 00:00 left\n"]
+    texts += [
+        "steps: 1,000 of 2,000, 01:00 gone, 01:00 left, loss 2\nsteps: 2,000 of 2,000, 02:00 gone, 00:00 left\n",
+        "5 of 10\n",
+    ]
+    outputs = [nbformat.v4.new_output("stream", text=text) for text in texts]
+    outputs.insert(1, nbformat.v4.new_output("display_data", {"text/plain": "shown"}))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=outputs)])
+    nbformat.write(notebook, tmp_path / "n.ipynb")
+    _clean(tmp_path / "n.ipynb", tmp_path / "project")
+    found = nbformat.read(tmp_path / "n.ipynb", 4).cells[0].outputs
+    assert [output.get("text") for output in found] == [None, texts[1], texts[2].split("\n")[1] + "\n", texts[3]]
+
+
 def test_pictures_and_other_peoples_paths_stay_as_they_are(tmp_path):
     root = tmp_path / "project"
     said = f"{root}/a.txt {root} \x1b[32m{root}/b.py\x1b[0m file://{root}/c /data{root}/d https://host{root}/e x{root}"

@@ -147,7 +147,7 @@ def test_the_verdict_says_it_in_sentences(rows):
     assert "leads towards that" in verdict.verdict(rows.assign(lpips_alex_floor=0.3, lpips_alex_floor_heldout=0.31), BETTER)
     assert "(0.0063) would be seen four times in five" in words
     assert "- **quality**, centroid: improved: `fid_768` (-0.238); worse: `fd_vgg16_random` (+0.011)." in words
-    assert "- **diversity**, centroid: improved: `lpips_alex` (-0.02, distance to real images' -0.015)." in words
+    assert "- **diversity**, centroid: improved: `lpips_alex` (distance to real images' -0.015, value -0.02)." in words
     assert "- **mode collapse**, centroid: not distinguishable: `recall_768` (+0.0025)." in words
     assert "- **alignment**, centroid: equal in all pairs, which says nothing: `centre_offset`." in words  # though it was seen
     assert "- **alignment**: `centre_offset` is 0.4875 (baseline), 0.4875 (centroid); of real images –." in words

@@ -23,7 +23,7 @@ from papermill.execute import execute_notebook
 
 from centroidlib._files import replacing
 from centroidlib._locks import INHERITED_LOCK
-from centroidlib.batch.notebooks import BatchError
+from centroidlib.batch.notebooks import BatchError, without_progress
 from centroidlib.batch.planning import Stage
 from centroidlib.runs import read_record, write_record
 
@@ -219,8 +219,10 @@ def _sentence(stage: Stage, error: Exception, failed: Path) -> str:
 
 
 def _clean(path: Path, root: Path) -> None:
-    """Take machine paths out of an executed notebook, and leave its pictures alone."""
+    """Take machine paths and the lines of bars that went on out of an executed notebook, and leave its pictures alone."""
     notebook = nbformat.read(path, as_version=4)
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
+        cell.outputs = without_progress(cell.outputs)
     for key in ("input_path", "output_path"):
         notebook.metadata.get("papermill", {}).pop(key, None)
     shown = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]

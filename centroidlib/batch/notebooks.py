@@ -3,12 +3,14 @@
 import ast
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 Scalar = bool | int | float | str
+PROGRESS = re.compile(r"(.+): [\d,]+ of [\d,]+, [\d:]+ gone, ")  # a line of centroidlib._files.track
 
 
 class BatchError(ValueError):
@@ -67,6 +69,21 @@ def read_notebook(path: Path) -> Notebook:
 def declared_parameters(path: Path) -> dict[str, Scalar]:
     """Names and defaults from the notebook's cell tagged `parameters`; raises what `read_notebook` does."""
     return read_notebook(path).defaults
+
+
+def without_progress(outputs: list[Any]) -> list[Any]:
+    """A cell's outputs with only the last line of each progress bar: they are read between a cell and its picture."""
+    ended: set[str] = set()
+    for output in reversed(outputs):
+        if output["output_type"] == "stream":
+            lines = []
+            for line in reversed(output["text"].splitlines(keepends=True)):
+                bar = PROGRESS.match(line)
+                if not bar or bar[1] not in ended:
+                    lines.append(line)
+                ended |= {bar[1]} if bar else set()
+            output["text"] = "".join(reversed(lines))
+    return [output for output in outputs if output["output_type"] != "stream" or output["text"]]
 
 
 def _code_cells(notebook: Any) -> list[tuple[str, list[str]]]:
