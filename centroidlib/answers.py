@@ -13,6 +13,7 @@ from centroidlib.evaluation.observing import features_of
 from centroidlib.evaluation.spaces import Space
 from centroidlib.features import FeatureExtractor
 from centroidlib.losses import centroid_distances
+from centroidlib.runs import Run, read_record
 from centroidlib.tables import CONDITIONS, in_words
 
 BLANKS = ("flat grey", "the mean image", "uniform noise")  # of the calibration pictures: no face at all
@@ -148,15 +149,15 @@ def of_the_evaluation(measured: Mapping[str, Mapping[str, Any]], space: str, sam
     )
 
 
-def trained_caption(record: Mapping[str, Any], source: str, images: Tensor, phi: FeatureExtractor, stats: CentroidStats) -> str:
+def trained_caption(run: Run, images: Tensor, phi: FeatureExtractor, stats: CentroidStats) -> str:
     """What a picture's generator was trained with, as far as the run's record knows: another arm's average was not here."""
-    asked = record["parameters"] | record.get("stages", {}).get("02_train", {}).get("parameters", {})
+    asked = read_record(run.folder).get("stages", {}).get("02_train", {}).get("parameters", {}) | run.parameters
     told = [f"Arm {asked['arm']}", f"seed {asked['seed']}"]
     trained = [name for name in CONDITIONS if name in asked and name not in ("layer", "weights", "pool", "centroid", "crop")]
     told += [words for name in trained if (words := in_words(name, asked[name]))]
     unit = " λ is of distances in units of d_ref." if asked.get("lambda_") and asked.get("unit") == "d_ref" else ""
     return (
-        f"{', '.join(told)}; {len(images):,} images of {Path(source).name}; "
+        f"{', '.join(told)}; {len(images):,} images of {Path(asked['source']).name}; "
         f"Φ = {phi.name}, {'pooled' if phi.pool else 'flattened'}.{unit}{_raw_strength(asked, stats)}"
     )
 

@@ -9,6 +9,7 @@ import torch
 import centroidlib as cl
 from centroidlib import answers
 from centroidlib.constraints import Constraint
+from centroidlib.runs import Run, write_record
 
 
 @pytest.fixture
@@ -98,22 +99,28 @@ def test_a_raw_strength_is_told_in_units_of_d_ref(stats):
     assert "λ" not in answers.of_the_pictures(distances, stats, "a", {"lambda_": 40.0, "unit": "d_ref"})
 
 
-def test_a_picture_says_what_its_generator_was_trained_with(images, phi, stats):
+def test_a_picture_says_what_its_generator_was_trained_with(images, phi, stats, tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path)
     stats = dataclasses.replace(stats, reference_distance=500.0)
-    own = {"arm": "a", "seed": 3}
-    trained = {"02_train": {"parameters": {"lambda_": 4.0, "unit": "raw", "steps": 1500, "batch_size": 64, "width": 32}}}
-    told = answers.trained_caption({"parameters": own, "stages": trained}, "data/faces.zip", images, phi, stats)
+    run = Run("03_evaluate", {"batch": "b", "arm": "a", "seed": 3, "source": "data/faces.zip"})
+    told = answers.trained_caption(run, images, phi, stats)  # of another arm's average nothing is known
+    assert told == f"Arm a, seed 3; {len(images):,} images of faces.zip; Φ = {phi.name}, pooled."
+    trained = {"arm": "a", "lambda_": 4.0, "unit": "raw", "steps": 1500, "batch_size": 64, "width": 32}
+    write_record(run.folder, {"stages": {"02_train": {"parameters": trained}}})
+    told = answers.trained_caption(run, images, phi, stats)
     beginning = (
         f"Arm a, seed 3, λ = 4, 1,500 steps, batch size 64, network width 32; {len(images):,} images of faces.zip; "
         f"Φ = {phi.name}, pooled."
     )
     assert told.startswith(beginning)
     assert told.endswith("far above it.")
-    trained["02_train"]["parameters"] |= {"constraint": "energy", "whiten": "full", "space": "phi"}
-    told = answers.trained_caption({"parameters": own, "stages": trained}, "data/faces.zip", images, phi, stats)
+    trained |= {"constraint": "energy", "whiten": "full", "space": "phi", "unit": "d_ref"}
+    write_record(run.folder, {"stages": {"02_train": {"parameters": trained}}})
+    told = answers.trained_caption(run, images, phi, stats)
     assert "width 32, `energy` in the place of Eq. 3, whitened: full; " in told
-    told = answers.trained_caption({"parameters": own, "stages": {}}, "synthetic", images, phi, stats)  # another arm's average
-    assert told == f"Arm a, seed 3; {len(images):,} images of synthetic; Φ = {phi.name}, pooled."
+    assert told.endswith("pooled. λ is of distances in units of d_ref.")
 
 
 def test_the_beginning_names_images_and_spaces(images, phi):
