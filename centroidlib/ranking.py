@@ -31,8 +31,9 @@ def rank_arms(
         interval (`low`, `high`) and, corrected for the number of arms, its `word`; `clear`, which primary outcomes are improved
         or worse, so corrected; `unseen`, how many of the Fréchet distances in spaces that no loss saw are lower on every seed, of
         `of`; `worse`: metrics that are worse on every seed by more than their interval within the run, or over seeds
-        distinguishably; `reached`: 20 % lower on every seed, and nothing worse; `control`; `beaten`: controls that it is below on
-        every seed; `time` of training at its median speed, times the baseline's, if histories are given.
+        distinguishably; `reached`: 20 % lower on every seed, lower in all unseen spaces, nothing worse, every control beaten;
+        `control`; `beaten`: controls that it is below on every seed; `time` of training at its median speed, times the
+        baseline's, if histories are given.
     """
     wide = distance_to_target(rows, better).set_index(["seed", "arm"])
     first = primary_outcomes(better)[0]
@@ -57,8 +58,10 @@ def rank_arms(
         told = mine[mine["primary"].eq(True) & mine["word"].isin(["improved", "worse"])]
         row |= {"clear": ", ".join(f"`{name}` ({word})" for name, word in told["word"].items())}
         row |= {"unseen": len(lower), "of": len(unseen), "worse": ", ".join(worse)}
-        row |= {"reached": bool(change.max() <= AIM and not worse), "control": arm in controls}
-        row["beaten"] = ", ".join(control for control in controls if _below(wide[first].unstack("arm"), arm, control))
+        beaten = [control for control in controls if _below(wide[first].unstack("arm"), arm, control)]
+        everywhere = len(lower) == len(unseen) and len(beaten) == len([control for control in controls if control != arm])
+        row |= {"reached": bool(change.max() <= AIM and not worse and everywhere), "control": arm in controls}
+        row["beaten"] = ", ".join(beaten)
         row["time"] = (seconds[arm] / seconds[baseline]).mean() if {arm, baseline} <= set(seconds) else float("nan")
         found.append(row)
     return pd.DataFrame(found).sort_values("change", ignore_index=True) if found else pd.DataFrame()
@@ -126,21 +129,23 @@ def which_to_use(ranked: pd.DataFrame, first: str, told: str) -> str:
     if ranked.empty:
         return "**Answer.** No arm and the baseline share a seed, so nothing is compared."
     seeds = int(ranked["seeds"].min())
-    aim = f"`{first}` at least {-AIM:.0%} below the baseline's on every seed, and no metric worse"
+    aim = f"`{first}` at least {-AIM:.0%} below the baseline's on every seed, all that no loss saw lower too, no metric worse"
     controls, members = ranked[ranked["control"]], ranked[~ranked["control"]]
     if members.empty:
         return "**Answer.** Every arm is without a loss of its own, so nothing is compared."
     reached = members[members["reached"]]
-    best = members.iloc[0]
+    lower = members[members["worst"] < 0]
     if len(reached):
         names = ", ".join(f"`{row['arm']}` ({row['change']:+.0%})" for _, row in reached.head(NAMED).iterrows())
         more = f" and {len(reached) - NAMED} more" if len(reached) > NAMED else ""
-        use = "Use" if seeds > 1 else "On more seeds try"
+        use = "Use" if reached["word"].iloc[0] == "improved" else "On more seeds try"
         said = f"{use} `{reached['arm'].iloc[0]}`: the aim ({aim}) is reached by {names}{more}.{_over_seeds(reached.iloc[0])}"
-    elif best["worst"] < 0:
+    elif len(lower):
+        best = lower.iloc[0]
         said = (
             f"None reaches the aim ({aim}). Nearest comes `{best['arm']}`: {best['change']:+.0%} on average, "
-            f"{best['worst']:+.0%} on its worst seed, worse in {best['worse'] or 'nothing'}.{_over_seeds(best)}"
+            f"{best['worst']:+.0%} on its worst seed, lower on every seed in {best['unseen']} of {best['of']} spaces that no "
+            f"loss saw, worse in {best['worse'] or 'nothing'}.{_over_seeds(best)}"
         )
     else:
         said = f"None helps: no arm's `{first}` is below the baseline's on every seed."

@@ -1,5 +1,6 @@
 """The figures that set arms beside each other, seed by seed."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -187,4 +188,34 @@ def figure_pareto(rows: pd.DataFrame, across: str, up: str, better: Mapping[str,
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize="small")
     marks = "Large: an arm's mean over its seeds, with 95 % t intervals; small: its seeds; star: what real images score."
     put_caption(figure, f"{marks} {caption}")
+    return figure
+
+
+def figure_strength(histories: pd.DataFrame, caption: str = "", window: int = 10) -> Figure:
+    """How hard each arm's constraint pulled, how far its batches were above real ones, and λ: means over seeds, by step.
+
+    Args:
+        histories: history.csv of several runs, with columns arm and seed.
+        caption: what was trained with what.
+        window: rows of a history that a point is the mean of.
+    """
+    panels = {
+        "gradient_ratio": "the term's gradient at the images ÷ the adversarial one's",
+        "above_floor": "above what real batches pay, in their std",
+        "lambda": "λ, where it moves",
+    }
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.4))
+    for ax, (column, label) in zip(axes, panels.items(), strict=True):
+        for arm, own in histories.groupby("arm", sort=False):
+            line = own.groupby("step")[column].mean().rolling(window, min_periods=1).mean() if column in own else own.head(0)
+            if line.notna().any() and (line != 0).any() and (column != "lambda" or line.nunique() > 1):
+                look = {"color": arm_colour(str(arm)), "marker": arm_marker(str(arm))}
+                ax.plot(line.index, line, label=str(arm), ms=4, markevery=0.15, **look)
+        ax.set(xlabel="step", yscale="asinh" if column == "above_floor" else "linear")
+        ax.set_title(textwrap.fill(label, 34), fontsize="small")
+    drawn = [ax.get_legend_handles_labels() for ax in axes]
+    handles = {label: handle for found in drawn for handle, label in zip(*found, strict=True)}
+    if handles:
+        figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=5)
+    put_caption(figure, f"A line an arm, the mean over its seeds and over {window} batches. {caption}")
     return figure
