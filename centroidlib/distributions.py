@@ -29,7 +29,8 @@ def sliced_wasserstein(real: Tensor) -> Loss:
 
     The batch meets all real images: its i-th in a direction the mean of the i-th of B equal shares of theirs, which is the
     optimal transport between both, up to a constant. Biased: its mean over batches is least for features that vary a little
-    less than the real ones, by some 3 % in standard deviation with 64 images, 15 % with 8. `sliced_energy` is not.
+    less than the real ones, of Gaussian ones by some 2 % in standard deviation with 64 images, 4 % with 32, 16 % with 8.
+    `sliced_energy` is not.
     """
     directions = _directions(real)
     ordered = _thinned(real @ directions.T)

@@ -160,6 +160,7 @@ def test_the_floor_is_the_mean_over_random_real_batches(name, real):
     values = torch.stack([constraint(batch) for batch in batches])
     error = values.std().item() / 10  # of 100 batches
     assert constraint.floor == pytest.approx(values.mean().item(), abs=4 * error)
+    assert constraint.scatter == pytest.approx(values.std().item(), rel=0.3)
     assert constraint.floor == constraint_of(name, real, "none", B).floor
 
 
