@@ -211,7 +211,9 @@ def figure_strength(histories: pd.DataFrame, caption: str = "", window: int = 10
             if line.notna().any() and (line != 0).any() and (column != "lambda" or line.nunique() > 1):
                 look = {"color": arm_colour(str(arm)), "marker": arm_marker(str(arm))}
                 ax.plot(line.index, line, label=str(arm), ms=4, markevery=0.15, **look)
-        ax.set(xlabel="step", yscale="asinh" if column == "above_floor" else "linear")
+        ax.set_xlabel("step")
+        if column == "above_floor":
+            ax.set_yscale("symlog", linthresh=1)
         ax.set_title(textwrap.fill(label, 34), fontsize="small")
     drawn = [ax.get_legend_handles_labels() for ax in axes]
     handles = {label: handle for found in drawn for handle, label in zip(*found, strict=True)}
