@@ -143,8 +143,9 @@ def test_shared_parameters_have_one_default():
 @each(BATCHES)
 def test_batch_files_fit_the_notebooks(path):
     stages = plan(path, {})
-    if path.stem == "benchmark":
-        assert [stage.name for stage in stages] == ["06_benchmark"]
+    alone = {"benchmark": ["06_benchmark"], "reading": ["00_start_here", "09_explore"]}
+    if path.stem in alone:
+        assert [stage.name for stage in stages] == alone[path.stem]
         return
     assert [stage.name for stage in stages][:1] == ["01_centroid"]
     arms = {stage.parameters["arm"]: stage.parameters for stage in stages if stage.name == "02_train"}
