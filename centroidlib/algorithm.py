@@ -220,7 +220,10 @@ def _constrained(
 
 @torch.no_grad()
 def _adapt(lambda_: Tensor, above_floor: Tensor, config: TrainingConfig) -> None:
-    """A step of dual ascent; what lies far from the floor, as at the start, counts no more than what lies one scatter away."""
+    """A step of dual ascent; what lies far from the floor, as at the start, counts no more than what lies one scatter away.
+
+    Where the floor is the least that batches pay on average, λ stops only once nothing pulls away from it.
+    """
     lambda_.add_(config.adapt * config.lambda_ * above_floor.nan_to_num(0).clamp(-1, 1)).clamp_(min=0)
 
 

@@ -23,7 +23,7 @@ from centroidlib import (
     to_float,
 )
 from centroidlib.adversarial import GAMES, gradient_penalty
-from centroidlib.algorithm import _constrained, constraint_gradient, start, train_step
+from centroidlib.algorithm import _adapt, _constrained, constraint_gradient, start, train_step
 from centroidlib.benchmark import literal_phi, literal_start, literal_step
 from centroidlib.centroid import compute_centroid
 from centroidlib.constraints import CONSTRAINTS, constraint_of, equation_3
@@ -326,6 +326,24 @@ def test_a_lambda_at_which_generated_images_pay_what_real_ones_do_stays(faces, t
     constraint = dataclasses.replace(equation_3(toy_stats, "d_ref"), floor=value)
     train_step(state, config, real, latents_of(0), toy_phi, toy_stats, constraint)
     assert float(state.multiplier[0]) == pytest.approx(10)
+
+
+def test_an_adapting_lambda_stops_where_generated_batches_have_come_to_what_real_ones_pay():
+    rng = torch.Generator().manual_seed(0)
+    constraint = constraint_of("energy", torch.randn(2000, 4, generator=rng), "none", 32)
+    config, lambda_, shift = dataclasses.replace(TINY, lambda_=0.05, adapt=0.02), torch.tensor(0.05), torch.full((4,), 2.0)
+    lambdas, above = [], []
+    for _ in range(750):  # "generated" features that differ from the real ones in their mean only, and nothing that pulls away
+        mean = shift.clone().requires_grad_()
+        value = constraint(torch.randn(32, 4, generator=rng) + mean)
+        shift -= 0.3 * torch.autograd.grad(lambda_ * value, mean)[0]
+        above.append(float((value.detach() - constraint.floor) / constraint.scatter))
+        _adapt(lambda_, torch.tensor(above[-1]), config)
+        lambdas.append(float(lambda_))
+    assert above[0] > 100
+    assert abs(sum(above[-250:]) / 250) < 0.5
+    assert lambdas[199] > 4 * lambdas[0]
+    assert all(abs(late / lambdas[249] - 1) < 0.2 for late in lambdas[250:])
 
 
 def test_lambda_warms_up_and_is_the_paper_s_from_then_on(faces, toy_phi, toy_stats):
