@@ -9,7 +9,7 @@ run: .venv/.installed
 	.venv/bin/python -m centroidlib.batch $(BATCH)
 
 test: .venv/.installed-test
-	.venv/bin/python -m pytest -n 2 --dist loadfile
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \

@@ -16,7 +16,13 @@ from centroidlib.batch.state import look_again
 from centroidlib.streams import draw_latents, random_stream
 
 TINY = TrainingConfig(steps=6, batch_size=4, lambda_=10.0, unit="d_ref", latent=8, width=2, precision="float32")
+LONGEST = ("test_browser", "test_notebooks", "test_notebooks_otherwise")
 REAL_WEIGHTS = Path(__file__).parents[2] / "shared" / "torch_home"
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files go first: what starts last of several processes is what the others wait for."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @pytest.fixture(scope="session", autouse=True)

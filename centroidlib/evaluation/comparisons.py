@@ -207,7 +207,8 @@ def figure_strength(histories: pd.DataFrame, caption: str = "", window: int = 10
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.4))
     for ax, (column, label) in zip(axes, panels.items(), strict=True):
         for arm, own in histories.groupby("arm", sort=False):
-            line = own.groupby("step")[column].mean().rolling(window, min_periods=1).mean() if column in own else own.head(0)
+            pulled = own.reindex(columns=["step", column]).groupby("step")[column]
+            line = pulled.mean().rolling(window, min_periods=1).mean()
             if line.notna().any() and (line != 0).any() and (column != "lambda" or line.nunique() > 1):
                 look = {"color": arm_colour(str(arm)), "marker": arm_marker(str(arm))}
                 ax.plot(line.index, line, label=str(arm), ms=4, markevery=0.15, **look)
