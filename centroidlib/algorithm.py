@@ -169,7 +169,7 @@ def train_step(
     seen["loss_adversarial"] = loss_adversarial
     chosen = fake[: config.centroid_samples or len(fake)]
     if config.lambda_ > 0:
-        space, constraint = _constrained(state, real, phi, constraint, precision)
+        space, constraint = _constrained(state, real, phi, constraint)
         chunk = len(chosen) if state.moving is not None else None  # with D's batch norm a chunk would have other features
         pull, value, features = constraint_gradient(chosen, space, constraint, precision, chunk)
         moving = config.lambda_ if state.multiplier is None else state.multiplier[0].clone()
@@ -202,18 +202,18 @@ def train_step(
 
 
 def _constrained(
-    state: TrainingState, real: Tensor, phi: nn.Module | None, constraint: Constraint | None, precision: str
+    state: TrainingState, real: Tensor, phi: nn.Module | None, constraint: Constraint | None
 ) -> tuple[Callable[[Tensor], Tensor], Constraint]:
-    """Whose features are constrained, and how; D's own move on with the real batch."""
-    if state.moving is not None:
-        with torch.no_grad(), computing_in(precision, real.device):
-            state.moving.update(state.discriminator.features(real))
+    """Whose features are constrained, and how; the ball in D's own moves on with the real images beside the generated ones."""
+    if (moving := state.moving) is not None:
 
         def beside_real(fake: Tensor) -> Tensor:
-            # In one batch: D's batch norm alone would bring generated images to where real ones are.
-            return state.discriminator.features(torch.cat([real[: len(fake)], fake]))[len(fake) :]
+            # In one batch: D's batch norm would bring generated images alone to where real ones are, and tell both apart.
+            features = state.discriminator.features(torch.cat([real[: len(fake)], fake]))
+            moving.update(features[: -len(fake)])
+            return features[-len(fake) :]
 
-        return beside_real, Constraint("Eq. 3 in D's features", state.moving, state.moving.floor, state.moving.floor)
+        return beside_real, Constraint("Eq. 3 in D's features", moving, moving.floor, moving.floor)
     assert phi is not None and constraint is not None  # or the step would not have begun  # noqa: PT018
     return phi, constraint
 

@@ -293,9 +293,9 @@ def test_the_constraint_may_be_on_the_discriminators_own_features(faces, toy_phi
     for weight, moved in zip(theirs.discriminator.parameters(), ours.discriminator.parameters(), strict=True):
         weight.data.copy_(moved.data)
     adversarial = adversarial_loss(theirs.discriminator(fake))
-    shown = theirs.discriminator.features(real).detach()
+    shown, beside = theirs.discriminator.features(torch.cat([real, fake])).split(4)
+    shown = shown.detach()
     distances = (shown - shown.mean(0)).norm(dim=1)
-    beside = theirs.discriminator.features(torch.cat([real, fake]))[4:]
     away = (beside - shown.mean(0)).norm(dim=1)
     term = torch.relu(away / distances.mean() - 1).mean()
     assert float(seen["loss_centroid"]) == pytest.approx(term.item(), rel=1e-9)
@@ -373,7 +373,7 @@ def test_in_the_discriminators_features_noise_pays_more_than_real_images(faces, 
     """Though its batch norm alone would bring it to where they are."""
     state = start(dataclasses.replace(TINY, space="discriminator", architecture=architecture, width=8))
     real = to_float(faces[:16])
-    space, constraint = _constrained(state, real, None, None, "float32")
+    space, constraint = _constrained(state, real, None, None)
     noise = torch.rand(real.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     assert constraint(space(noise)) > 2 * constraint(space(to_float(faces[6:22])))
 
