@@ -32,8 +32,8 @@ def rank_arms(
         or worse, so corrected; `unseen`, how many of the Fréchet distances in spaces that no loss saw are lower on every seed, of
         `of`; `worse`: metrics that are worse on every seed by more than their interval within the run, or over seeds
         distinguishably; `reached`: 20 % lower on every seed, lower in all unseen spaces, nothing worse, every control beaten;
-        `control`; `beaten`: controls that it is below on every seed; `time` of training at its median speed, times the
-        baseline's, if histories are given.
+        `control`; `beaten`: controls that it is below on every seed, of a control the members; `time` of training at its median
+        speed, times the baseline's, if histories are given.
     """
     wide = distance_to_target(rows, better).set_index(["seed", "arm"])
     first = primary_outcomes(better)[0]
@@ -58,9 +58,11 @@ def rank_arms(
         told = mine[mine["primary"].eq(True) & mine["word"].isin(["improved", "worse"])]
         row |= {"clear": ", ".join(f"`{name}` ({word})" for name, word in told["word"].items())}
         row |= {"unseen": len(lower), "of": len(unseen), "worse": ", ".join(worse)}
-        beaten = [control for control in controls if _below(wide[first].unstack("arm"), arm, control)]
-        everywhere = len(lower) == len(unseen) and len(beaten) == len([control for control in controls if control != arm])
-        row |= {"reached": bool(change.max() <= AIM and not worse and everywhere), "control": arm in controls}
+        control = arm in controls
+        rivals = [other for other in lambdas.index if other != baseline and (other in controls) != control]
+        beaten = [rival for rival in rivals if _below(wide[first].unstack("arm"), arm, rival)]
+        everywhere = not control and len(lower) == len(unseen) and len(beaten) == len(rivals)
+        row |= {"reached": bool(change.max() <= AIM and not worse and everywhere), "control": control}
         row["beaten"] = ", ".join(beaten)
         row["time"] = (seconds[arm] / seconds[baseline]).mean() if {arm, baseline} <= set(seconds) else float("nan")
         found.append(row)
@@ -77,9 +79,9 @@ def _seconds(histories: pd.DataFrame | None) -> pd.DataFrame:
     return (medians * runs["step"].max()).unstack("arm")
 
 
-def _below(table: pd.DataFrame, arm: str, control: str) -> bool:
-    both = table[[arm, control]].dropna()
-    return bool(arm != control and len(both) and (both[arm] < both[control]).all())
+def _below(table: pd.DataFrame, arm: str, rival: str) -> bool:
+    both = table[[arm, rival]].dropna()
+    return bool(len(both) and (both[arm] < both[rival]).all())
 
 
 def _worse(rows: pd.DataFrame, gap: pd.Series, table: pd.DataFrame, way: str) -> bool:
@@ -151,9 +153,12 @@ def which_to_use(ranked: pd.DataFrame, first: str, told: str) -> str:
         said = f"None helps: no arm's `{first}` is below the baseline's on every seed."
     for _, control in controls.iterrows():
         below = [f"`{row['arm']}`" for _, row in members.iterrows() if control["arm"] in row["beaten"].split(", ")]
+        above = [f"`{arm}`" for arm in members["arm"] if arm in control["beaten"].split(", ")]
         said += f" `{control['arm']}`, without a loss, changes it by {control['change']:+.0%}"
         said += "" if pd.isna(control["time"]) else f" in {control['time']:.1f} times the baseline's time"
-        said += f"; below it on every seed: {', '.join(below) or 'no member'}."
+        said += f"; below it on every seed: {', '.join(below) or 'no member'}, above it: "
+        said += "every member. So with time for it, train without any of them." if len(above) == len(members) else ""
+        said += f"{', '.join(above) or 'no member'}." if len(above) < len(members) else ""
     clear = "; ".join(f"`{row['arm']}` in {row['clear']}" for _, row in ranked.iterrows() if row["clear"])
     if seeds > 1:
         said += f" In the outcomes that decide, after correction for the number of arms, distinguishable: {clear or 'none'}."
