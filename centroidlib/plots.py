@@ -31,7 +31,16 @@ ARMS = (
     ("centroid", "crop80", "literal"),
     ("centroid-lambda4", "hinge90", "radius90", "random-weights", "energy", "band", "soft", "layer9"),
     ("centroid-lambda100", "nearest", "shuffled-centre", "squared", "distances", "of-100-images", "pooled", "own-features"),
-    ("centroid-lambda10", "energy-adaptive", "random-centre", "lambda400", "energy-lambda20", "mean", "hinge"),
+    (
+        "centroid-lambda10",
+        "energy-adaptive",
+        "random-centre",
+        "lambda400",
+        "energy-lambda20",
+        "mean",
+        "hinge",
+        "energy-adaptive-longer",
+    ),
     ("centroid-lambda1", "sliced", "energy-strong", "radius25", "moments", "sliced-lambda0.9", "hinge90-strong"),
 )
 _SAME = {"centroid-lambda40": "centroid", "lambda4": "centroid-lambda4", "sliced-lambda5": "sliced", "energy-lambda3.6": "energy"}

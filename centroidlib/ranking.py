@@ -192,7 +192,8 @@ def unpunished(punished: pd.DataFrame) -> str:
     for pictures in ("flat grey", "the mean image", "one face repeated"):
         own = punished[punished["pictures"] == pictures]
         names = [f"`{name}`" for name in own.loc[own["above"] <= 0, "constraint"]]
-        lines.append(f"- {pictures} pays no more than real images do under {', '.join(names) or 'none of them'}.")
+        pays = f"no more than real images do under {', '.join(names)}" if names else "more than real images do under all of them"
+        lines.append(f"- {pictures} pays {pays}.")
     return "\n".join(["Here", "", *lines])
 
 

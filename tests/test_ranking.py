@@ -167,7 +167,7 @@ def test_what_goes_unpunished_is_told_picture_by_picture():
     told = ranking.unpunished(pd.DataFrame(rows))
     assert "- flat grey pays no more than real images do under `hinge`." in told
     none = ranking.unpunished(pd.DataFrame(rows).assign(above=0.1))
-    assert "- one face repeated pays no more than real images do under none of them." in none
+    assert "- one face repeated pays more than real images do under all of them." in none
 
 
 def test_strengths_are_told_or_that_there_are_none():
@@ -224,4 +224,7 @@ def test_the_strength_is_drawn_of_arms_that_pull_and_lambda_where_it_moves():
     names = [[line.get_label() for line in ax.lines] for ax in figure.axes]
     assert names == [["sliced", "energy-adaptive"], ["sliced", "energy-adaptive"], ["energy-adaptive"]]
     assert figure.axes[0].lines[1].get_ydata().tolist() == pytest.approx([0.3, 0.35, 0.4])
+    alone = figure_strength(fixed.drop(columns=["above_floor", "lambda"]))
+    assert [ax.get_title() for ax in alone.axes] == ["the term's gradient at the images\n÷ the adversarial one's"]
+    assert len(figure_strength(plain).axes) == 1
     plt.close("all")

@@ -204,20 +204,24 @@ def figure_strength(histories: pd.DataFrame, caption: str = "", window: int = 10
         "above_floor": "above what real batches pay, in their std",
         "lambda": "λ, where it moves",
     }
-    figure, axes = plt.subplots(1, 3, figsize=(11, 3.4))
-    for ax, (column, label) in zip(axes, panels.items(), strict=True):
-        for arm, own in histories.groupby("arm", sort=False):
-            pulled = own.reindex(columns=["step", column]).groupby("step")[column]
-            line = pulled.mean().rolling(window, min_periods=1).mean()
-            if line.notna().any() and (line != 0).any() and (column != "lambda" or line.nunique() > 1):
-                look = {"color": arm_colour(str(arm)), "marker": arm_marker(str(arm))}
-                ax.plot(line.index, line, label=str(arm), ms=4, markevery=0.15, **look)
+    lines: dict[str, dict[str, pd.Series]] = {column: {} for column in panels}
+    for arm, own in histories.groupby("arm", sort=False):
+        for column, mean in own.groupby("step")[[name for name in panels if name in own]].mean().items():
+            line = mean.rolling(window, min_periods=1).mean()
+            if line.fillna(0).any() and (column != "lambda" or line.nunique() > 1):
+                lines[str(column)][str(arm)] = line
+    drawn = [column for column in panels if lines[column]] or ["gradient_ratio"]
+    figure, axes = plt.subplots(1, len(drawn), figsize=(1 + 3.4 * len(drawn), 3.4), squeeze=False)
+    for ax, column in zip(axes.flat, drawn, strict=True):
+        for arm, line in lines[column].items():
+            look = {"color": arm_colour(arm), "marker": arm_marker(arm)}
+            ax.plot(line.index, line, label=arm, ms=4, markevery=0.15, **look)
         ax.set_xlabel("step")
         if column == "above_floor":
             ax.set_yscale("symlog", linthresh=1)
-        ax.set_title(textwrap.fill(label, 34), fontsize="small")
-    drawn = [ax.get_legend_handles_labels() for ax in axes]
-    handles = {label: handle for found in drawn for handle, label in zip(*found, strict=True)}
+        ax.set_title(textwrap.fill(panels[column], 34), fontsize="small")
+    legends = [ax.get_legend_handles_labels() for ax in axes.flat]
+    handles = {label: handle for found in legends for handle, label in zip(*found, strict=True)}
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=5)
     put_caption(figure, f"A line an arm, the mean over its seeds and over {window} batches. {caption}")
