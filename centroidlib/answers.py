@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 from torch import Tensor
+from torch.nn.functional import pdist
 
 from centroidlib.centroid import CentroidStats
 from centroidlib.constraints import Constraint
@@ -162,14 +163,20 @@ def trained_caption(run: Run, images: Tensor, phi: FeatureExtractor, stats: Cent
     )
 
 
-def of_the_pictures(distances: Mapping[str, Tensor], stats: CentroidStats, arm: str, trained: Mapping[str, Any]) -> str:
-    """The answer of 04: where both sets lie; and what a raw λ is in units of d_ref. `trained` are the parameters of 02."""
-    spread = {name: (away / stats.reference_distance).double() for name, away in distances.items()}
-    made, real = spread[arm], spread["real"]
+def of_the_pictures(features: Mapping[str, Tensor], stats: CentroidStats, arm: str, trained: Mapping[str, Any]) -> str:
+    """The answer of 04: where both sets' features (N, d) lie, how far apart two of one set are, and what a raw λ is in d_ref.
+
+    `trained` are the parameters of 02.
+    """
+    d_ref = stats.reference_distance
+    made, real = (centroid_distances(features[name], stats).double() / d_ref for name in (arm, "real"))
+    apart, really = (pdist(features[name].float()).mean().item() / d_ref for name in (arm, "real"))
     told = (
         f"**Answer.** Generated images lie at {made.mean():.2f} ± {made.std():.2f} d_ref from the centroid (mean ± standard "
         f"deviation, N = {len(made):,}), real ones at {real.mean():.2f} ± {real.std():.2f}. The upper twentieth begins at "
-        f"{made.quantile(0.95):.2f} against {real.quantile(0.95):.2f}."
+        f"{made.quantile(0.95):.2f} against {real.quantile(0.95):.2f}; {made.le(1).double().mean():.0%} lie inside d_ref, of the "
+        f"real ones {real.le(1).double().mean():.0%}. Two generated images are {apart:.2f} d_ref apart on average, two real ones "
+        f"{really:.2f}: {'less' if apart < really else 'no less'} varied, to Φ."
     )
     return told + _raw_strength(trained, stats)
 

@@ -1,6 +1,7 @@
 """The figures: plain arrays and tables in, a matplotlib figure out, one style."""
 
 import textwrap
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,13 @@ _SAME = {"centroid-lambda40": "centroid", "lambda4": "centroid-lambda4", "sliced
 
 
 def use_style() -> None:
-    """Set the look of every figure that follows; notebooks hold them as JPEG, of which a grid of images takes a tenth."""
+    """Set the look of every figure that follows; notebooks hold them as JPEG, of which a grid of images takes a tenth.
+
+    In a notebook warnings become sentences, too: without the file and the line that they came from.
+    """
     if InteractiveShell.initialized():
         set_matplotlib_formats("jpeg", pil_kwargs={"quality": 80})
+        warnings.formatwarning = lambda message, *_, **__: f"Note: {message}\n"
     sns.set_theme(context="notebook", style="ticks", font_scale=0.9)
     plt.rcParams.update(
         {"figure.dpi": 80, "savefig.dpi": 120, "savefig.bbox": "tight", "axes.titlesize": "medium", "axes.titlelocation": "left",

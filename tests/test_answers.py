@@ -89,14 +89,18 @@ def test_the_answer_of_the_evaluation_names_value_floor_and_what_was_counted():
 
 def test_a_raw_strength_is_told_in_units_of_d_ref(stats):
     stats = dataclasses.replace(stats, reference_distance=500.0)
-    distances = {"real": torch.tensor([500.0, 1000.0]), "a": torch.tensor([250.0, 250.0])}
-    told = answers.of_the_pictures(distances, stats, "a", {"lambda_": 0.1, "unit": "raw"})
+    along = torch.nn.functional.normalize(torch.ones_like(stats.centroid), dim=0)
+    away = {"real": torch.tensor([500.0, 1000.0]), "a": torch.tensor([250.0, -250.0])}
+    features = {name: stats.centroid + distances[:, None] * along for name, distances in away.items()}
+    told = answers.of_the_pictures(features, stats, "a", {"lambda_": 0.1, "unit": "raw"})
     assert "at 0.50 ± 0.00 d_ref" in told
     assert "real ones at 1.50" in told
+    assert "100% lie inside d_ref, of the real ones 50%. Two generated images are 1.00 d_ref apart on average, two real" in told
+    assert "two real ones 1.00: no less varied, to Φ" in told
     assert told.endswith("λ = 0.1 on raw distances is 50 in units of d_ref here, where we estimate the paper's at 40.")
-    strong = answers.of_the_pictures(distances, stats, "a", {"lambda_": 4.0, "unit": "raw"})
+    strong = answers.of_the_pictures(features, stats, "a", {"lambda_": 4.0, "unit": "raw"})
     assert strong.endswith("is 2,000 in units of d_ref here, where we estimate the paper's at 40: far above it.")
-    assert "λ" not in answers.of_the_pictures(distances, stats, "a", {"lambda_": 40.0, "unit": "d_ref"})
+    assert "λ" not in answers.of_the_pictures(features, stats, "a", {"lambda_": 40.0, "unit": "d_ref"})
 
 
 def test_a_picture_says_what_its_generator_was_trained_with(images, phi, stats, tmp_path, monkeypatch):
