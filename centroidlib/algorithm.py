@@ -52,7 +52,7 @@ def start(config: TrainingConfig, device: torch.device | str = "cpu") -> Trainin
         Adam(generator.parameters(), config.learning_rate, betas, fused=True),
         Adam(discriminator.parameters(), config.learning_rate, betas, fused=True),
         copy.deepcopy(generator).requires_grad_(False) if config.ema else None,
-        nn.ParameterList([nn.Parameter(torch.tensor(config.lambda_, device=device), False)]) if config.adapt else None,
+        nn.ParameterList([nn.Parameter(torch.tensor(float(config.lambda_), device=device), False)]) if config.adapt else None,
         MovingBall(discriminator.dimensions).to(device) if config.space == "discriminator" and config.lambda_ else None,
     )
 
@@ -139,13 +139,17 @@ def train_step(
         fake = state.generator(latents)
     fake = fake.to(latents.dtype)
 
+    def noisy(images: Tensor) -> Tensor:
+        """What D sees of images: they and noise, where the config asks for it (Sønderby et al. 2017)."""
+        if config.instance_noise == 0:
+            return images
+        noise = to_device(torch.randn(images.shape, generator=rng), images.device)
+        return images + config.instance_noise * noise.to(images.dtype)
+
     def judge(images: Tensor) -> Tensor:
-        """D's logits, of noisy images where the config asks for it (Sønderby et al. 2017)."""
-        if config.instance_noise > 0:
-            noise = to_device(torch.randn(images.shape, generator=rng), images.device)
-            images = images + config.instance_noise * noise.to(images.dtype)
+        """D's logits."""
         with computing_in(precision, images.device):
-            logits: Tensor = state.discriminator(images)
+            logits: Tensor = state.discriminator(noisy(images))
         return logits.to(images.dtype)
 
     # Discriminator.
@@ -169,7 +173,7 @@ def train_step(
     seen["loss_adversarial"] = loss_adversarial
     chosen = fake[: config.centroid_samples or len(fake)]
     if config.lambda_ > 0:
-        space, constraint = _constrained(state, real, phi, constraint)
+        space, constraint = _constrained(state, real, noisy, phi, constraint)
         chunk = len(chosen) if state.moving is not None else None  # with D's batch norm a chunk would have other features
         pull, value, features = constraint_gradient(chosen, space, constraint, precision, chunk)
         moving = config.lambda_ if state.multiplier is None else state.multiplier[0].clone()
@@ -202,14 +206,14 @@ def train_step(
 
 
 def _constrained(
-    state: TrainingState, real: Tensor, phi: nn.Module | None, constraint: Constraint | None
+    state: TrainingState, real: Tensor, noisy: Callable[[Tensor], Tensor], phi: nn.Module | None, constraint: Constraint | None
 ) -> tuple[Callable[[Tensor], Tensor], Constraint]:
     """Whose features are constrained, and how; the ball in D's own moves on with the real images beside the generated ones."""
     if (moving := state.moving) is not None:
 
         def beside_real(fake: Tensor) -> Tensor:
             # In one batch: D's batch norm would bring generated images alone to where real ones are, and tell both apart.
-            features = state.discriminator.features(torch.cat([real[: len(fake)], fake]))
+            features = state.discriminator.features(noisy(torch.cat([real[: len(fake)], fake])))
             moving.update(features[: -len(fake)])
             return features[-len(fake) :]
 

@@ -84,10 +84,12 @@ def constraint_of(
     """
     if name not in CONSTRAINTS:
         raise ValueError(f"There is no constraint {name!r}; choose one of {', '.join(CONSTRAINTS)}.")
-    if real.ndim != 2 or len(real) < max(2, batch_size):
+    if batch_size < 1:
+        raise ValueError(f"batch_size is the number of generated images in a batch, at least 1, not {batch_size}.")
+    if real.ndim != 2 or len(real) <= batch_size:
         raise ValueError(
-            f"A constraint is made of features (N, d) of at least as many real images as a batch has, {max(2, batch_size)}, "
-            f"not {tuple(real.shape)}."
+            f"A constraint is made of features (N, d) of more real images than a batch has, {batch_size}, for what different "
+            f"batches of them pay is its unit; not {tuple(real.shape)}."
         )
     if not real.isfinite().all():
         raise ValueError("Features of real images are NaN or infinite: check Φ's weights and its precision.")
@@ -116,8 +118,11 @@ def constraint_of(
     with torch.no_grad(), torch.autocast(device.type, enabled=False):
         chosen = (torch.randperm(len(real), generator=rng)[:batch_size].to(device) for _ in range(100))
         paid = torch.stack([member(white(real[batch])) for batch in chosen])
+    floor, scatter = float(paid.mean()), float(paid.std())
+    if not scatter > 1e-6 * abs(floor):
+        raise ValueError(f"All batches of real images pay {floor:.3g} under {name!r}, so there is no unit: take more, or others.")
     name = f"{name}, whitening {whiten}{', pooled' if pool else ''}"
-    return Constraint(name, loss, float(paid.mean()), float(paid.std()), batch_size)
+    return Constraint(name, loss, floor, scatter, batch_size)
 
 
 def whitening(real: Tensor, kind: str) -> Loss:

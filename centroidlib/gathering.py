@@ -82,9 +82,9 @@ def draw_curves(run: Run, found: Gathered) -> str:
 
 
 def differences(found: Gathered) -> pd.DataFrame:
-    """Paired differences of all metrics; none of runs of several protocols, which the verdict takes one at a time."""
+    """Differences of all metrics, `like_with_like`; none of runs of several protocols, which the verdict takes one at a time."""
     alike = found.rows["protocol"].nunique() == 1
-    return paired.paired_differences(found.rows if alike else found.rows[:0], found.better)
+    return paired.like_with_like(found.rows if alike else found.rows[:0], found.better)
 
 
 def arms(found: Gathered) -> pd.DataFrame:

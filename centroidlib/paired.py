@@ -87,6 +87,20 @@ def paired_differences(rows: pd.DataFrame, better: Mapping[str, str], baseline: 
     return table
 
 
+def like_with_like(rows: pd.DataFrame, better: Mapping[str, str], baseline: str = "baseline") -> pd.DataFrame:
+    """`paired_differences` of every arm to that without a loss (λ = 0) of as many steps, where there is one, else to `baseline`.
+
+    p values are corrected for each of these baselines apart. Arms without a loss are compared with `baseline`.
+    """
+    arms = rows.drop_duplicates("arm").set_index("arm")
+    without = [baseline, *(arm for arm in arms.index[arms["lambda_"] == 0] if arm != baseline)]
+    of_steps = {arms.loc[arm, "steps"]: arm for arm in reversed(without) if arm in arms.index}
+    against = {arm: baseline if arm in without else of_steps.get(steps, baseline) for arm, steps in arms["steps"].items()}
+    parts = {base: [arm for arm in against if against[arm] == base] for base in dict.fromkeys([baseline, *against.values()])}
+    found = [paired_differences(rows[rows["arm"].isin([base, *own])], better, base) for base, own in parts.items()]
+    return pd.concat([table for table in found if len(table)] or found[:1], ignore_index=True)
+
+
 def ablation_differences(rows: pd.DataFrame, better: Mapping[str, str], loss: str = "centroid") -> pd.DataFrame:
     """`paired_differences` of arms that may differ in Φ and in their real images: to λ = 0 and to the loss as it is.
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from centroidlib.paired import distance_to_target, paired_differences, primary_outcomes
+from centroidlib.paired import distance_to_target, like_with_like, primary_outcomes
 from centroidlib.tables import markdown
 
 NAMED = 4  # arms that the answer names of those that reach it
@@ -15,56 +15,58 @@ AIM = -0.2  # the first Fréchet distance against the baseline's, on every seed
 def rank_arms(
     rows: pd.DataFrame, better: Mapping[str, str], histories: pd.DataFrame | None = None, baseline: str = "baseline"
 ) -> pd.DataFrame:
-    """Arms by how much lower than the baseline's their first Fréchet distance is, the best first.
+    """Arms by how much lower than their baseline's their first Fréchet distance is, the best first.
 
-    An arm without a loss of its own (λ = 0) is a control, such as a baseline that trains for as long as the others take.
+    An arm's baseline is that of as many steps (`like_with_like`). Another arm without a loss of its own (λ = 0) is a control,
+    such as a baseline that trains for as long as the others take.
 
     Args:
         rows: of runs.csv.
         better: `lower`, `higher` or `floor` by metric.
         histories: of training, as `collecting.histories` returns them; their times are compared.
-        baseline: the arm that the others are compared with.
+        baseline: the arm that those are compared with which have no other of as many steps.
 
     Returns:
-        A row an arm: `arm`; `seeds` that it shares with the baseline; `change`, the mean over them of the relative change of the
-        first Fréchet distance, with `best` and `worst` seed; `difference`, the mean of its paired differences with their 95 % t
-        interval (`low`, `high`) and, corrected for the number of arms, its `word`; `clear`, which primary outcomes are improved
-        or worse, so corrected; `unseen`, how many of the Fréchet distances in spaces that no loss saw are lower on every seed, of
-        `of`; `worse`: metrics that are worse on every seed by more than their interval within the run, or over seeds
-        distinguishably; `reached`: 20 % lower on every seed, lower in all unseen spaces, nothing worse, every control beaten;
-        `control`; `beaten`: controls that it is below on every seed, of a control the members; `time` of training at its median
-        speed, times the baseline's, if histories are given.
+        A row an arm: `arm`; `against`, its baseline; `seeds` that it shares with it; `change`, the mean over them of the relative
+        change of the first Fréchet distance, with `best` and `worst` seed; `difference`, the mean of its paired differences with
+        their 95 % t interval (`low`, `high`) and, corrected for the number of arms, its `word`; `clear`, which primary outcomes
+        are improved or worse, so corrected; `unseen`, how many of the Fréchet distances in spaces that no loss saw are lower on
+        every seed, of `of`; `worse`: metrics that are worse on every seed by more than their interval within the run, or over
+        seeds distinguishably; `reached`: 20 % lower on every seed, lower in all unseen spaces, nothing worse, every control
+        beaten; `control`; `beaten`: controls that it is below on every seed, of a control the members that it is no baseline of;
+        `beaten_second`: the same in the second primary outcome; `time` of training at its median speed, times its baseline's, if
+        histories are given.
     """
     wide = distance_to_target(rows, better).set_index(["seed", "arm"])
-    first = primary_outcomes(better)[0]
+    first, *second = primary_outcomes(better)
     distances = [name for name in better if name.startswith(("fid", "fd_")) and not name.endswith("_inf")]
     unseen = [name for name in distances if not rows[f"{name}_seen_by_loss"].any()]
-    gaps = paired_differences(rows, better, baseline)
+    gaps = like_with_like(rows, better, baseline)
     lambdas = rows.groupby("arm")["lambda_"].agg(lambda values: values.astype(float).abs().max())
     controls = [arm for arm in lambdas.index[lambdas == 0] if arm != baseline]
+    against = {str(arm): str(own) for arm, own in gaps[["arm", "baseline"]].drop_duplicates().to_numpy()}
     seconds = _seconds(histories)
     found = []
-    for arm in (arm for arm in dict.fromkeys(rows["arm"]) if arm != baseline):
-        table = {name: wide[name].unstack("arm")[[baseline, arm]].dropna() for name in better if not rows[name].isna().all()}
-        change = table[first][arm] / table[first][baseline] - 1
-        if not len(change):
-            continue
-        lower = [name for name in unseen if (table[name][arm] < table[name][baseline]).all()]
+    for arm, own in against.items():
+        table = {name: wide[name].unstack("arm")[[own, arm]].dropna() for name in better if not rows[name].isna().all()}
+        change = table[first][arm] / table[first][own] - 1
+        lower = [name for name in unseen if (table[name][arm] < table[name][own]).all()]
         mine = gaps[gaps["arm"] == arm].set_index("metric")
         judged = [name for name in table if name in mine.index and mine.loc[name, "judged"]]
-        worse = [name for name in judged if _worse(rows, mine.loc[name], table[name], better[name])]
-        row = {"arm": arm, "seeds": len(change), "change": change.mean(), "best": change.min(), "worst": change.max()}
+        worse = [name for name in judged if _worse(rows, mine.loc[[name]].iloc[0], table[name], better[name])]
+        row = {"arm": arm, "against": own, "seeds": len(change)}
+        row |= {"change": change.mean(), "best": change.min(), "worst": change.max()}
         row |= {name: mine.loc[first, name] for name in ("difference", "low", "high", "word")}
         told = mine[mine["primary"].eq(True) & mine["word"].isin(["improved", "worse"])]
         row |= {"clear": ", ".join(f"`{name}` ({word})" for name, word in told["word"].items())}
         row |= {"unseen": len(lower), "of": len(unseen), "worse": ", ".join(worse)}
         control = arm in controls
-        rivals = [other for other in lambdas.index if other != baseline and (other in controls) != control]
-        beaten = [rival for rival in rivals if _below(wide[first].unstack("arm"), arm, rival)]
-        everywhere = not control and len(lower) == len(unseen) and len(beaten) == len(rivals)
+        rivals = [other for other in against if (other in controls) != control and other != own and against[other] != arm]
+        beaten = [[rival for rival in rivals if _below(wide[name].unstack("arm"), arm, rival)] for name in (first, *second)]
+        everywhere = not control and len(lower) == len(unseen) and len(beaten[0]) == len(rivals)
         row |= {"reached": bool(change.max() <= AIM and not worse and everywhere), "control": control}
-        row["beaten"] = ", ".join(beaten)
-        row["time"] = (seconds[arm] / seconds[baseline]).mean() if {arm, baseline} <= set(seconds) else float("nan")
+        row |= {"beaten": ", ".join(beaten[0]), "beaten_second": ", ".join(beaten[-1] if second else [])}
+        row["time"] = (seconds[arm] / seconds[own]).mean() if {arm, own} <= set(seconds) else float("nan")
         found.append(row)
     return pd.DataFrame(found).sort_values("change", ignore_index=True) if found else pd.DataFrame()
 
@@ -98,7 +100,7 @@ def _worse(rows: pd.DataFrame, gap: pd.Series, table: pd.DataFrame, way: str) ->
 def ranking_table(ranked: pd.DataFrame, first: str) -> str:
     """The ranking as a Markdown table; `first` is the first Fréchet distance's name."""
     names = [
-        f"`{first}` against the baseline's",
+        f"`{first}` against its baseline's",
         "on its best and worst seed",
         "seeds",
         "time",
@@ -109,7 +111,8 @@ def ranking_table(ranked: pd.DataFrame, first: str) -> str:
     for _, row in ranked.iterrows():
         time = "–" if pd.isna(row["time"]) else f"{row['time']:.1f} ×"
         numbers = [f"{row['change']:+.0%}", f"{row['best']:+.0%}, {row['worst']:+.0%}", str(row["seeds"]), time]
-        rows.append([row["arm"], *numbers, f"{row['unseen']} of {row['of']}", row["worse"] or "nothing"])
+        arm = row["arm"] if row["against"] == "baseline" else f"{row['arm']} (against {row['against']})"
+        rows.append([arm, *numbers, f"{row['unseen']} of {row['of']}", row["worse"] or "nothing"])
     return markdown(rows)
 
 
@@ -131,7 +134,7 @@ def which_to_use(ranked: pd.DataFrame, first: str, told: str) -> str:
     if ranked.empty:
         return "**Answer.** No arm and the baseline share a seed, so nothing is compared."
     seeds = int(ranked["seeds"].min())
-    aim = f"`{first}` at least {-AIM:.0%} below the baseline's on every seed, all that no loss saw lower too, no metric worse"
+    aim = f"`{first}` at least {-AIM:.0%} below its baseline's on every seed, all that no loss saw lower too, no metric worse"
     controls, members = ranked[ranked["control"]], ranked[~ranked["control"]]
     if members.empty:
         return "**Answer.** Every arm is without a loss of its own, so nothing is compared."
@@ -150,15 +153,8 @@ def which_to_use(ranked: pd.DataFrame, first: str, told: str) -> str:
             f"loss saw, worse in {best['worse'] or 'nothing'}.{_over_seeds(best)}"
         )
     else:
-        said = f"None helps: no arm's `{first}` is below the baseline's on every seed."
-    for _, control in controls.iterrows():
-        below = [f"`{row['arm']}`" for _, row in members.iterrows() if control["arm"] in row["beaten"].split(", ")]
-        above = [f"`{arm}`" for arm in members["arm"] if arm in control["beaten"].split(", ")]
-        said += f" `{control['arm']}`, without a loss, changes it by {control['change']:+.0%}"
-        said += "" if pd.isna(control["time"]) else f" in {control['time']:.1f} times the baseline's time"
-        said += f"; below it on every seed: {', '.join(below) or 'no member'}, above it: "
-        said += "every member. So with time for it, train without any of them." if len(above) == len(members) else ""
-        said += f"{', '.join(above) or 'no member'}." if len(above) < len(members) else ""
+        said = f"None helps: no arm's `{first}` is below its baseline's on every seed."
+    said += "".join(_beside(control, members) for _, control in controls.iterrows())
     clear = "; ".join(f"`{row['arm']}` in {row['clear']}" for _, row in ranked.iterrows() if row["clear"])
     if seeds > 1:
         said += f" In the outcomes that decide, after correction for the number of arms, distinguishable: {clear or 'none'}."
@@ -167,6 +163,29 @@ def which_to_use(ranked: pd.DataFrame, first: str, told: str) -> str:
         said += f" The paper's loss changes it by {paper['change'].iloc[0]:+.0%}."
     one = " One seed chooses what is worth more of them, and proves nothing." if seeds < 2 else ""
     return f"**Answer.** {said}{one} {told}"
+
+
+def _beside(control: pd.Series, members: pd.DataFrame) -> str:
+    """What a control says of the members, in the first outcome and in the second; and of those that trained on top of it."""
+    arm, shorter = control["arm"], members[members["against"] != control["arm"]]
+    below, nearer = (
+        [f"`{row['arm']}`" for _, row in shorter.iterrows() if arm in row[column].split(", ")]
+        for column in ("beaten", "beaten_second")
+    )
+    above = [f"`{name}`" for name in shorter["arm"] if name in control["beaten"].split(", ")]
+    every = bool(len(above)) and len(above) == len(shorter)
+    said = f" `{arm}`, without a loss, changes it by {control['change']:+.0%}"
+    said += "" if pd.isna(control["time"]) else f" in {control['time']:.1f} times the baseline's time"
+    said += f"; below it on every seed: {', '.join(below) or 'no member'}, above it: "
+    said += "every member." if every else f"{', '.join(above) or 'no member'}."
+    said += f" In LPIPS nearer to real images' than it on every seed: {', '.join(nearer)}." if nearer else ""
+    if every:
+        said += " So with time for it, train " + ("longer rather than with any of them." if nearer else "without any of them.")
+    for _, row in members[members["against"] == arm].iterrows():
+        said += (
+            f" Against it `{row['arm']}`, of as many steps, changes it by {row['change']:+.0%} ({row['worst']:+.0%} at worst)."
+        )
+    return said
 
 
 def _over_seeds(row: pd.Series) -> str:
@@ -191,7 +210,11 @@ def unpunished(punished: pd.DataFrame) -> str:
     lines = []
     for pictures in ("flat grey", "the mean image", "one face repeated"):
         own = punished[punished["pictures"] == pictures]
-        names = [f"`{name}`" for name in own.loc[own["above"] <= 0, "constraint"]]
+        free = own[own["free"] > 0]
+        names = [
+            f"`{name}`" + ("" if share == 1 else f" ({share:.0%} of the faces)")
+            for name, share in free[["constraint", "free"]].values
+        ]
         pays = f"no more than real images do under {', '.join(names)}" if names else "more than real images do under all of them"
         lines.append(f"- {pictures} pays {pays}.")
     return "\n".join(["Here", "", *lines])

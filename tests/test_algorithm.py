@@ -354,7 +354,7 @@ def test_lambda_warms_up_and_is_the_paper_s_from_then_on(faces, toy_phi, toy_sta
 
 
 def test_a_lambda_does_not_adapt_while_it_warms_up(faces, toy_phi, toy_stats):
-    config = dataclasses.replace(TINY, warmup=3, adapt=0.25)
+    config = dataclasses.replace(TINY, lambda_=10, warmup=3, adapt=0.25)  # a whole number, as who calls it may write
     state = start(config)
     constraint = dataclasses.replace(equation_3(toy_stats, "d_ref"), floor=-1.0)  # whatever is generated pays more
     for step, lambda_ in enumerate((10, 10, 10, 12.5, 15)):
@@ -373,9 +373,11 @@ def test_in_the_discriminators_features_noise_pays_more_than_real_images(faces, 
     """Though its batch norm alone would bring it to where they are."""
     state = start(dataclasses.replace(TINY, space="discriminator", architecture=architecture, width=8))
     real = to_float(faces[:16])
-    space, constraint = _constrained(state, real, None, None)
+    shown = []
+    space, constraint = _constrained(state, real, lambda images: shown.append(images) or images, None, None)
     noise = torch.rand(real.shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     assert constraint(space(noise)) > 2 * constraint(space(to_float(faces[6:22])))
+    assert torch.equal(shown[0], torch.cat([real, noise]))  # what D sees of both goes through what makes them noisy
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -30,7 +30,7 @@ def found(drawn, shallow, tmp_path_factory):
         patch.setenv("CENTROIDLIB_CACHE", str(tmp_path_factory.mktemp("cache")))
         stats = cl.compute_centroid(drawn, shallow)
         family = constraining.family(drawn, shallow, stats, 16)
-        return family, constraining.punish(family, constraining.punished_pictures(drawn, 16), shallow)
+        return family, constraining.punish(family, constraining.punished_pictures(drawn, 16), shallow, 16)
 
 
 def test_the_family_is_eq_3_and_every_member(found):
@@ -39,14 +39,18 @@ def test_the_family_is_eq_3_and_every_member(found):
 
 def test_pictures_are_whole_batches(drawn):
     pictures = constraining.punished_pictures(drawn, 16)
-    assert {len(batch) for batch in pictures.values()} == {16}
+    assert {name: len(batch) for name, batch in pictures.items() if len(batch) != 16} == {"one face repeated": 256}
     assert torch.equal(pictures["real images"], drawn[:16])
-    assert (pictures["one face repeated"] == drawn[0]).all()
+    assert torch.equal(pictures["one face repeated"], drawn[:16].repeat_interleave(16, 0))
     assert pictures["flat grey"].unique().tolist() == [128]
 
 
 def test_values_and_floors_are_the_constraints_own(found, drawn, shallow):
     family, table = found
+    hinge = table[(table["constraint"] == "hinge") & (table["pictures"] == "one face repeated")].iloc[0]
+    values = torch.stack([family["hinge"](face) for face in torch.cat([*in_batches(drawn[:16], shallow)]).split(1)])
+    assert hinge["value"] == pytest.approx(float(values.mean()), rel=1e-4)
+    assert hinge["free"] == (values <= family["hinge"].floor).double().mean()
     row = table[(table["constraint"] == "energy") & (table["pictures"] == "real images")].iloc[0]
     member = family["energy"]
     value = float(member(torch.cat([*in_batches(drawn[:16], shallow)])))
@@ -60,7 +64,9 @@ def test_what_matches_the_distribution_punishes_collapse_and_the_hinge_does_not(
         assert above.loc[["flat grey", "one face repeated", "uniform noise"], name].min() > 5, name
         assert abs(above.loc["real images", name]) < 4
     assert above.loc["one face repeated", "mean"] > 5
-    assert above.loc["one face repeated", "Eq. 3"] <= 0
+    free = found[1].pivot(index="pictures", columns="constraint", values="free")
+    assert 0.3 < free.loc["one face repeated", "Eq. 3"] < 1
+    assert free.loc["one face repeated", "energy"] == 0
 
 
 def test_equal_strengths_pull_alike(found, shallow):

@@ -18,7 +18,7 @@ def table(arms):
     rows = []
     for arm, metrics in arms.items():
         for seed in range(len(metrics["fid"])):
-            row = {"arm": arm, "seed": seed, "lambda_": 0.0 if arm == "baseline" else 1.0}
+            row = {"arm": arm, "seed": seed, "lambda_": 0.0 if arm == "baseline" else 1.0, "steps": 100}
             for name, values in metrics.items():
                 row |= {name: values[seed], f"{name}_low": values[seed] - 0.01, f"{name}_high": values[seed] + 0.01}
                 row |= {f"{name}_floor": FLOORS[name], f"{name}_seen_by_loss": False}
@@ -73,7 +73,7 @@ def test_a_difference_within_the_intervals_is_not_worse(rows):
 
 
 def test_a_control_is_never_the_member_to_use_and_has_to_be_beaten(rows):
-    longer = rows[rows["arm"] == "baseline"].assign(arm="baseline-longer", fid=[1.1, 1.0, 1.3], recall=0.9)
+    longer = rows[rows["arm"] == "baseline"].assign(arm="baseline-longer", steps=300, fid=[1.1, 1.0, 1.3], recall=0.9)
     times = {"baseline": 10.0, "baseline-longer": 30.0, "energy": 25.0}
     histories = pd.DataFrame(
         [
@@ -107,13 +107,34 @@ def test_a_control_is_never_the_member_to_use_and_has_to_be_beaten(rows):
     assert "below it on every seed: `sliced`, `energy`, above it: no member." in told
     told = ranking.which_to_use(ranking.rank_arms(pd.concat([rows, longer.assign(fid=0.9)]), BETTER), "fid", "")
     assert "below it on every seed: no member, above it: every member. So with time for it, train without any of them." in told
+    nearer = longer.assign(fid=0.9, lpips_alex=[0.4, 0.31, 0.4])  # of the members one is no nearer on one seed
+    uneven = rows.assign(lpips_alex=rows["lpips_alex"].where((rows["arm"] != "sliced") | (rows["seed"] != 1), 0.32))
+    told = ranking.which_to_use(ranking.rank_arms(pd.concat([uneven, nearer]), BETTER), "fid", "")
+    assert "above it: every member. In LPIPS nearer to real images' than it on every seed: `centroid`, `energy`." in told
+    assert "So with time for it, train longer rather than with any of them." in told
     alone = ranking.rank_arms(pd.concat([rows[rows["arm"] == "baseline"], slower]), BETTER)
     assert "without a loss of its own, so nothing is compared" in ranking.which_to_use(alone, "fid", "")
 
 
+def test_an_arm_of_more_steps_is_compared_with_the_baseline_of_as_many(rows):
+    longer = rows[rows["arm"] == "baseline"].assign(arm="baseline-longer", steps=300, fid=[1.0, 1.0, 1.0])
+    energy = rows[rows["arm"] == "energy"].assign(arm="energy-longer", steps=300, fid=[0.9, 0.8, 0.95])
+    odd = energy.assign(arm="odd", steps=200)
+    ranked = ranking.rank_arms(pd.concat([energy, rows, longer, odd]), BETTER).set_index("arm")
+    assert ranked["against"].drop("energy-longer").unique().tolist() == ["baseline"]
+    assert ranked.loc["energy-longer", "against"] == "baseline-longer"
+    assert ranked.loc["energy-longer", ["change", "worst"]].tolist() == pytest.approx([-0.35 / 3, -0.05])
+    assert ranked.loc["energy-longer", "difference"] == pytest.approx(-0.35 / 3)
+    assert ranked.loc["baseline-longer", "beaten"] == "energy"  # it is the other's own baseline
+    assert ranked.loc["odd", "beaten"] == "baseline-longer"
+    assert "| energy-longer (against baseline-longer) | -12%" in ranking.ranking_table(ranked.reset_index(), "fid")
+    told = ranking.which_to_use(ranked.reset_index(), "fid", "")
+    assert "Against it `energy-longer`, of as many steps, changes it by -12% (-5% at worst)." in told
+
+
 def test_the_answer_names_the_member_or_none(rows):
     told = ranking.which_to_use(ranking.rank_arms(rows, BETTER), "fid", "Made up.")
-    assert told.startswith("**Answer.** Use `energy`: the aim (`fid` at least 20% below the baseline's on every seed")
+    assert told.startswith("**Answer.** Use `energy`: the aim (`fid` at least 20% below its baseline's on every seed")
     assert " Over 3 seeds that is a difference of -0.567 (-0.71 to -0.423): improved, corrected for the number of arms." in told
     assert "distinguishable: `sliced` in `fid` (improved); `energy` in `fid` (improved)." in told
     assert "The paper's loss changes it by -32%" in told
@@ -134,7 +155,7 @@ def test_the_answer_names_the_member_or_none(rows):
     elsewhere.loc[elsewhere["arm"] == "energy", "fd_vgg16_random"] = [0.3, 0.4, 0.71]
     assert not ranking.rank_arms(elsewhere, BETTER)["reached"].any()
     bad = rows[rows["arm"].isin(["baseline", "centroid"])]
-    assert "None helps: no arm's `fid` is below the baseline's on every seed" in ranking.which_to_use(
+    assert "None helps: no arm's `fid` is below its baseline's on every seed" in ranking.which_to_use(
         ranking.rank_arms(bad, BETTER), "fid", ""
     )
     one = rows[rows["seed"] == 0]
@@ -160,13 +181,13 @@ def test_the_table_has_a_row_an_arm(rows):
 def test_what_goes_unpunished_is_told_picture_by_picture():
     pictures = ("flat grey", "the mean image", "one face repeated")
     rows = [
-        {"constraint": name, "pictures": of, "above": above}
-        for name, above in (("hinge", -1.0), ("energy", 3.0))
+        {"constraint": name, "pictures": of, "above": 1 - free, "free": free}
+        for name, free in (("hinge", 1.0), ("squared", 0.625), ("energy", 0.0))
         for of in pictures
     ]
     told = ranking.unpunished(pd.DataFrame(rows))
-    assert "- flat grey pays no more than real images do under `hinge`." in told
-    none = ranking.unpunished(pd.DataFrame(rows).assign(above=0.1))
+    assert "- flat grey pays no more than real images do under `hinge`, `squared` (62% of the faces)." in told
+    none = ranking.unpunished(pd.DataFrame(rows).assign(free=0.0))
     assert "- one face repeated pays more than real images do under all of them." in none
 
 

@@ -16,6 +16,8 @@ from centroidlib.evaluation.spaces import Space
 from centroidlib.features import FeatureExtractor, device_of, in_batches, to_float
 from centroidlib.models import AnyGenerator
 
+FACES = 16  # each of which is shown to the constraints alone, repeated: some lie inside a ball, where that costs nothing
+
 
 def family(
     images: Tensor, phi: FeatureExtractor, stats: CentroidStats, batch_size: int, whiten: str = "full"
@@ -38,33 +40,36 @@ def family(
 
 
 def punished_pictures(images: Tensor, batch_size: int) -> dict[str, Tensor]:
-    """Batches of pictures, each uint8 (batch_size, 3, H, W): real, made of real ones, and one face repeated.
+    """Batches of pictures, each uint8 (batch_size, 3, H, W): real, made of real ones; and, of sixteen faces, each repeated.
 
     Args:
         images: real images that took no part in what the constraints are made of, or the same ones.
         batch_size: images each.
     """
     made = calibration_pictures(images[:batch_size], images[:2000].float().mean(0))
-    made["one face repeated"] = images[:1]
-    return {name: pictures.repeat(-(-batch_size // len(pictures)), 1, 1, 1)[:batch_size] for name, pictures in made.items()}
+    batches = {name: pictures.repeat(-(-batch_size // len(pictures)), 1, 1, 1)[:batch_size] for name, pictures in made.items()}
+    return batches | {"one face repeated": images[:FACES].repeat_interleave(batch_size, 0)}
 
 
-def punish(constraints: Mapping[str, Constraint], pictures: Mapping[str, Tensor], phi: FeatureExtractor) -> pd.DataFrame:
-    """What each constraint says of each batch of pictures.
+def punish(
+    constraints: Mapping[str, Constraint], pictures: Mapping[str, Tensor], phi: FeatureExtractor, batch_size: int
+) -> pd.DataFrame:
+    """What each constraint says of each kind of pictures, on average over their batches.
 
     Returns:
-        A row a constraint and batch: `constraint`, `pictures`, `value`, and `above`: how far it is above what batches of real
+        A row a constraint and kind: `constraint`, `pictures`, `value`, and `above`: how far it is above what batches of real
         images pay on average, in standard deviations of what they pay; of Eq. 3, which is no batch's statistic, in
-        multiples of that average.
+        multiples of that average; and `free`, the share of batches that pay no more than that average.
     """
     rows = []
     with torch.no_grad():
-        for name, batch in pictures.items():
-            features = torch.cat([*in_batches(batch, phi)])
+        for name, shown in pictures.items():
+            features = torch.cat([*in_batches(shown, phi)]).split(batch_size)
             for member, constraint in constraints.items():
-                value = float(constraint(features))
-                above = (value - float(constraint.floor)) / float(constraint.scatter)
-                rows.append({"constraint": member, "pictures": name, "value": value, "above": above})
+                paid = torch.stack([constraint(batch) for batch in features]).double()
+                above = ((paid - constraint.floor) / constraint.scatter).mean().item()
+                free = (paid <= constraint.floor).double().mean().item()
+                rows.append({"constraint": member, "pictures": name, "value": paid.mean().item(), "above": above, "free": free})
     return pd.DataFrame(rows)
 
 
