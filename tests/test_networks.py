@@ -11,7 +11,8 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from centroidlib import draw_faces, fingerprint, load_images, to_float
+from centroidlib import constraint_of, draw_faces, features_of, fingerprint, load_images, to_float
+from centroidlib.algorithm import constraint_gradient
 from centroidlib.benchmark import seeded_inception as seeded_inception_at
 from centroidlib.evaluation import networks
 from centroidlib.evaluation.networks import (
@@ -19,6 +20,7 @@ from centroidlib.evaluation.networks import (
     InceptionFeatures,
     load_lpips,
 )
+from centroidlib.inputs import extractor_of
 
 FACES = Path(__file__).parents[2] / "shared" / "data" / "celeba10k.zip"
 INCEPTION_FILE = "pt_inception-2015-12-05-6726825d.pth"
@@ -244,6 +246,18 @@ def test_dinov2_gives_the_class_token_of_the_published_network(small_dinov2, fac
     assert (found[0] - found[1]).norm() > 1e-2 * wanted.norm()
     assert not any(parameter.requires_grad for parameter in network.parameters())
     assert not any(module.training for module in network.train().modules())
+
+
+def test_dinov2_may_be_the_phi_of_a_constraint(small_dinov2, faces):
+    """Its gradient reaches the images, and a step along it lowers what they pay."""
+    phi = extractor_of("dinov2")
+    constraint = constraint_of("energy", features_of(faces, phi, "real"), "full", 4)
+    fake = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)).clamp(-1, 1)
+    gradient, value, features = constraint_gradient(fake, phi, constraint)
+    assert (features.shape, value > constraint.floor) == ((4, 32), True)
+    assert gradient.isfinite().all()
+    assert gradient.flatten(1).norm(dim=1).min() > 0
+    assert constraint(phi(fake - 0.1 * gradient / gradient.abs().max())) < value
 
 
 def test_bfloat16_changes_dinov2s_features_a_little(small_dinov2, faces):
