@@ -7,7 +7,7 @@ from scipy import stats
 
 from centroidlib import ranking
 from centroidlib.evaluation.comparisons import figure_pareto, figure_strength
-from centroidlib.plots import ARMS
+from centroidlib.plots import ARMS, use_style
 
 BETTER = {"fid": "lower", "fd_vgg16_random": "lower", "recall": "higher", "lpips_alex": "floor"}
 FLOORS = {"fid": 0.1, "fd_vgg16_random": 0.01, "recall": 0.9, "lpips_alex": 0.29}
@@ -237,6 +237,7 @@ def test_the_pareto_picture_tells_many_arms_apart_without_writing_names_over_eac
 
 
 def test_the_strength_is_drawn_of_arms_that_pull_and_lambda_where_it_moves():
+    use_style()
     step = [10, 20, 30]
     plain = pd.DataFrame({"arm": "baseline", "seed": 0, "step": step, "gradient_ratio": 0.0, "above_floor": float("nan")})
     fixed = plain.assign(arm="sliced", gradient_ratio=[0.1, 0.2, 0.3], above_floor=5.0, **{"lambda": 5.0})
@@ -246,6 +247,6 @@ def test_the_strength_is_drawn_of_arms_that_pull_and_lambda_where_it_moves():
     assert names == [["sliced", "energy-adaptive"], ["sliced", "energy-adaptive"], ["energy-adaptive"]]
     assert figure.axes[0].lines[1].get_ydata().tolist() == pytest.approx([0.3, 0.35, 0.4])
     alone = figure_strength(fixed.drop(columns=["above_floor", "lambda"]))
-    assert [ax.get_title() for ax in alone.axes] == ["the term's gradient at the images\n÷ the adversarial one's"]
+    assert [ax.get_title("left") for ax in alone.axes] == ["the term's gradient at the images\n÷ the adversarial one's"]
     assert len(figure_strength(plain).axes) == 1
     plt.close("all")
