@@ -28,7 +28,7 @@ def test_other_arms_train_with_another_constraint_network_game_extractor_and_a_m
     }
     parameters = {"source": "synthetic", "extractor": "resnet18:layer1", "factor_steps": 0, "held_out": "synthetic"}
     file = project.root / "notebooks" / "batches" / "others.yml"
-    notebooks = ["01_centroid", "02_train", "03_evaluate", "05_compare", "08_beyond"]
+    notebooks = ["01_centroid", "02_train", "03_evaluate", "08_beyond"]
     file.write_text(json.dumps({"notebooks": notebooks, "parameters": parameters, "arms": arms}))
     tiny = {name: value for name, value in TINY.items() if name not in ("points", "factor_steps")} | {"punished_batch": 24}
     tiny |= {"count": 140, "calibration": 20}
@@ -42,7 +42,8 @@ def test_other_arms_train_with_another_constraint_network_game_extractor_and_a_m
     assert "factors_kinds" not in rows  # without steps for the classifier nothing is counted
     history = pd.read_csv(folder / "energy_seed0" / "history.csv")
     assert {"above_floor", "lambda"} <= set(history)
-    assert "Φ: resnet18:layer1" in (folder / "05_compare" / "table.md").read_text()
+    cells = nbformat.read(folder / "08_beyond" / "08_beyond.ipynb", 4).cells
+    assert "Φ: resnet18:layer1" in cells[-1].outputs[-1].data["text/markdown"]
     assert sorted(pd.read_csv(folder / "08_beyond" / "ranking.csv")["arm"]) == ["averaged", "energy", "own"]
 
     # The moving average is an arm of its own, of the same training.
