@@ -120,7 +120,9 @@ def constraint_of(
         paid = torch.stack([member(white(real[batch])) for batch in chosen])
     floor, scatter = float(paid.mean()), float(paid.std())
     if not scatter > 1e-6 * abs(floor):
-        raise ValueError(f"All batches of real images pay {floor:.3g} under {name!r}, so there is no unit: take more, or others.")
+        raise ValueError(
+            f"All batches of real images pay {floor:.3g} under {name!r}, and what they pay is its unit: take another constraint."
+        )
     name = f"{name}, whitening {whiten}{', pooled' if pool else ''}"
     return Constraint(name, loss, floor, scatter, batch_size)
 

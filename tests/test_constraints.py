@@ -282,7 +282,9 @@ def test_what_cannot_be_a_constraint_is_refused_in_a_sentence(name, features, wh
 
 
 def test_batches_that_all_pay_the_same_and_empty_ones_are_refused():
-    with pytest.raises(ValueError, match="All batches of real images pay 0 under 'band', so there is no unit: take more"):
+    with pytest.raises(
+        ValueError, match="All batches of real images pay 0 under 'band', and what they pay is its unit: take another"
+    ):
         constraint_of("band", torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), "none", 1)
     with pytest.raises(ValueError, match="the number of generated images in a batch, at least 1, not 0"):
         constraint_of("hinge", drawn(9, 0), "none", 0)
