@@ -103,8 +103,10 @@ def test_neighbours_are_drawn_only_where_they_may_be(drawn):
 
 
 def test_ratios_are_bars_to_either_side_of_1():
-    ratios = pd.DataFrame({"work": ["step", "a batch"], "precision": ["float32", "–"], "ratio": [0.5, 8.0]})
-    (ax,) = figures.figure_ratios(ratios).axes
+    ratios = pd.DataFrame({"work": ["step", "a batch"], "precision": ["float32", "–"], "ratio": [0.5, 8.0], "machine": "CPU"})
+    figure = figures.figure_ratios(ratios, 3)
+    (ax,) = figure.axes
+    assert "CPU. Ratios of medians of 3 timed turns" in figure.get_supxlabel().replace("\n", " ")
     assert [(bar.get_x(), bar.get_width()) for bar in ax.patches] == [(1.0, -0.5), (1.0, 7.0)]
     assert [text.get_text() for text in ax.texts] == ["0.50×", "8.00×"]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["step, float32", "a batch"]
@@ -120,8 +122,8 @@ def test_protocols_are_drawn_apart_each_beside_its_floor():
 
 
 def test_a_ratio_below_0_is_drawn_at_the_end_of_the_scale():
-    ratios = pd.DataFrame({"work": ["what the loss adds", "step"], "ratio": [-0.5, 2.0], "precision": "float32"})
-    figure = figures.figure_ratios(ratios)
+    ratios = pd.DataFrame({"work": ["what the loss adds", "step"], "ratio": [-0.5, 2.0], "precision": "float32", "machine": "CPU"})
+    figure = figures.figure_ratios(ratios, 3)
     figure.canvas.draw()
     assert figure.axes[0].get_xlim()[0] > 0
     assert [text.get_text() for text in figure.axes[0].texts] == ["-0.50×", "2.00×"]
