@@ -78,8 +78,9 @@ def of_the_centroid(stats: CentroidStats, phi: FeatureExtractor, pictures: Mappi
     )
     return (
         f"**Answer.** Around the centre of these {stats.count:,} images d_ref is {stats.reference_distance:,.1f}, and the "
-        f"centres of two halves lie {stats.halves_offset:.1%} of it apart; {stats.outside:.0%} of the real images lie outside. "
-        f"{told}"
+        f"centres of two halves lie {stats.halves_offset:.1%} of it apart; {stats.outside:.0%} of the real images lie outside, "
+        f"and under the centroid loss they pay {stats.floor / stats.reference_distance:.4f} d_ref on average: the floor, below "
+        f"which no generator should come. {told}"
     )
 
 
@@ -132,7 +133,7 @@ def of_training(history: pd.DataFrame, stats: CentroidStats, constraint: Constra
 
 
 def of_the_evaluation(measured: Mapping[str, Mapping[str, Any]], space: str, samples: int, count: int, fingerprint: str) -> str:
-    """The answer of 03: the first distance with its interval and floor, and the share inside d_ref."""
+    """The answer of 03: the first distance with its interval, variety and the share inside d_ref, beside real images' own."""
     main, inside = measured[space], measured["inside_d_ref"]
     bounds = f"{main['low']:.3g} to {main['high']:.3g}, " if main["low"] is not None else ""
     at_floor = f", where it is {main['value_at_floor_n']:.3g}" if main["value_at_floor_n"] is not None else ""
@@ -143,10 +144,14 @@ def of_the_evaluation(measured: Mapping[str, Mapping[str, Any]], space: str, sam
             f"faces {measured['factors_recognised']['floor']:.0%}), and these show {measured['factors_kinds']['value']:.0%} of "
             "the kinds that as many drawn faces have."
         )
+    varied = [name for name in measured if name.startswith(("lpips", "recall"))]
+    kinds = {name: ("LPIPS of two of them" if name.startswith("lpips") else f"`{name}`") for name in varied}
+    told = "; ".join(f"{kinds[name]} {measured[name]['value']:.3g} (real: {measured[name]['floor']:.3g})" for name in varied)
     return (
         f"**Answer.** `{space}` is {main['value']:.3g} ({bounds}{samples:,} generated against {count:,} real images); halves of "
-        f"the real images are {main['floor']:.2g} apart, of {main['floor_n']:,} images each{at_floor}. {inside['value']:.0%} of "
-        f"the generated images lie inside d_ref, of the real ones {inside['floor']:.0%}.{counted} Protocol `{fingerprint}`."
+        f"the real images are {main['floor']:.2g} apart, of {main['floor_n']:,} images each{at_floor}. How varied "
+        f"they are: {told}. {inside['value']:.0%} of the generated images lie inside d_ref, of the real ones "
+        f"{inside['floor']:.0%}.{counted} Protocol `{fingerprint}`."
     )
 
 

@@ -1,5 +1,6 @@
 """The explorer: the arms' faces of one latent, where they lie around the centroid, and the widgets that move it."""
 
+import base64
 import html
 import io
 import math
@@ -10,6 +11,7 @@ from pathlib import Path
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
 import torch
+from IPython.display import display
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
@@ -19,7 +21,7 @@ from centroidlib.centroid import QUANTILES, CentroidStats
 from centroidlib.features import FeatureExtractor, to_uint8
 from centroidlib.inputs import extractor_of
 from centroidlib.models import AnyGenerator
-from centroidlib.plots import REAL, arm_colour
+from centroidlib.plots import REAL, arm_colour, put_caption
 from centroidlib.runs import read_record
 from centroidlib.walking import Generators, latent_of, look, push, walk
 
@@ -142,7 +144,12 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def figure_latents(
-    images: Mapping[str, Tensor], distances: Mapping[str, Tensor], stats: CentroidStats | None, positions: Tensor, xlabel: str
+    images: Mapping[str, Tensor],
+    distances: Mapping[str, Tensor],
+    stats: CentroidStats | None,
+    positions: Tensor,
+    xlabel: str,
+    caption: str = "",
 ) -> Figure:
     """A row of nine faces an arm, and below where all of its faces lie around the centroid; without distances faces only.
 
@@ -152,6 +159,7 @@ def figure_latents(
         stats: of the real images, where there are distances.
         positions: of the latents, evenly spaced, (N,).
         xlabel: what the positions are.
+        caption: whose images they are.
     """
     drawn = torch.linspace(0, len(positions) - 1, min(9, len(positions))).round().long()
     half = float(positions[-1] - positions[0]) / (len(drawn) - 1) / 2
@@ -176,6 +184,7 @@ def figure_latents(
             ax.plot(positions, found, color=arm_colour(arm), lw=2, label=arm)
         ax.set(xlim=edges, ylabel="distance to c / d_ref", xlabel=xlabel)
         ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=5, fontsize="small", borderpad=0)
+    put_caption(figure, caption)
     return figure
 
 
@@ -236,3 +245,10 @@ def explore(
     back.on_click(leave)
     draw()
     return widgets.VBox([widgets.HBox([start, position, end]), widgets.HBox([inwards, outwards, back, arms]), picture, said])
+
+
+def show(explorer: widgets.VBox) -> None:
+    """Display the explorer, with its picture as it is now for whoever reads without widgets, as on a code host."""
+    shown = dict(explorer._repr_mimebundle_())
+    shown |= {"image/jpeg": base64.b64encode(explorer.children[2].value).decode(), "text/plain": "The explorer."}
+    display(shown, raw=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -91,7 +92,10 @@ def arms(found: Gathered) -> pd.DataFrame:
     """What arms differ in, a row an arm, how many seeds each has, and how much its loss had to act on (`activity`)."""
     grouped = found.rows.groupby("arm", sort=False)
     table = grouped[tables.differing(found.rows)].first().assign(seeds=grouped["seed"].count())
-    return table.join(collecting.activity(found.histories).round(3)) if len(found.histories) else table
+    if found.histories.empty:
+        return table
+    active = collecting.activity(found.histories).round(3)
+    return table.join(active.assign(from_step=active["from_step"].astype(object).replace(np.inf, "never")))
 
 
 def faces(run: Run, found: Gathered, count: int = 9) -> dict[str, Tensor]:

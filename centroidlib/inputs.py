@@ -1,12 +1,13 @@
 """What a notebook begins with, by its parameters: images, Φ and its centroid, networks that measure, what training is given."""
 
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from centroidlib.backbones import TorchvisionFeatures
+from centroidlib import backbones
 from centroidlib.centroid import CentroidStats
 from centroidlib.checkpoints import load_generator
 from centroidlib.config import TrainingConfig
@@ -24,6 +25,10 @@ from centroidlib.runs import Run
 from centroidlib.vgg import VGG16Features
 
 FACTORS_FILE = "factors.safetensors"
+# Φ by name, beside vgg16 and torchvision's networks.
+EXTRACTORS: dict[str, Callable[[], FeatureExtractor]] = {
+    "dinov2": Dinov2Features,
+}
 _LOADING = ("crop", "resize", "upscale", "on_corrupt")  # parameters that `load_images` takes as they are
 
 
@@ -51,8 +56,8 @@ def extractor_of(extractor: str, layer: int = 16, weights: str = "random", pool:
     """Φ by its name, on the CPU.
 
     Args:
-        extractor: `vgg16`, the paper's; `dinov2`; or `network:layer`, and `network:layer:side` to resize images first, of
-            torchvision's classification networks: `resnet50:layer3`, `vit_b_16:encoder.layers.encoder_layer_5:224`.
+        extractor: `vgg16`, the paper's; one of `EXTRACTORS`; or `network:layer`, and `network:layer:side` to resize images
+            first, of torchvision's classification networks: `resnet50:layer3`, `vit_b_16:encoder.layers.encoder_layer_5:224`.
         layer: of `vgg16`.
         weights: of `vgg16` or torchvision's.
         pool: average over positions.
@@ -63,16 +68,16 @@ def extractor_of(extractor: str, layer: int = 16, weights: str = "random", pool:
     """
     if extractor == "vgg16":
         return VGG16Features(layer, weights, pool)
-    if extractor == "dinov2":
-        return Dinov2Features()
+    if extractor in EXTRACTORS:
+        return EXTRACTORS[extractor]()
     network, colon, place = extractor.partition(":")
     place, _, side = place.partition(":")
     if not colon or (side and not side.isdigit()):
         raise ValueError(
-            f"extractor is vgg16, dinov2, or network:layer of torchvision's (resnet50:layer3; with a side to resize images to, "
-            f"vit_b_16:encoder.layers.encoder_layer_5:224), not {extractor!r}."
+            f"extractor is vgg16, {', '.join(EXTRACTORS)}, or network:layer of torchvision's (resnet50:layer3; with a side to "
+            f"resize images to, vit_b_16:encoder.layers.encoder_layer_5:224), not {extractor!r}."
         )
-    return TorchvisionFeatures(network, place, weights, pool, int(side or 0))
+    return backbones.TorchvisionFeatures(network, place, weights, pool, int(side or 0))
 
 
 def feature_extractor(run: Run) -> FeatureExtractor:

@@ -26,6 +26,7 @@ REAL = "#4d4d4d"
 # Okabe and Ito's colours: told apart by colour-blind readers, and of different lightness in grey.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")  # the same arm's, where colours are not seen
+LINES = ("-", "--", ":", "-.")  # of arms of one colour
 # The arms of the project's batches, a line a colour: blue is without a loss, vermilion Eq. 3. Colour and marker name an arm.
 ARMS = (
     ("baseline", "crop80-baseline", "baseline-longer"),
@@ -70,6 +71,11 @@ def arm_colour(arm: str) -> str:
 def arm_marker(arm: str) -> str:
     """The same marker for the same arm; of arms of one colour, another."""
     return MARKERS[sum(_place(arm)) % len(MARKERS)]
+
+
+def arm_line(arm: str) -> dict[str, Any]:
+    """How the same arm's curves look: its colour and marker, solid for the first arm of a colour, else dashed."""
+    return {"color": arm_colour(arm), "marker": arm_marker(arm), "ls": LINES[_place(arm)[1] % len(LINES)], "ms": 4}
 
 
 def _place(arm: str) -> tuple[int, int]:
@@ -238,11 +244,10 @@ def figure_arms(histories: pd.DataFrame, caption: str = "", window: int = 10) ->
     runs = list(histories.groupby(["arm", "seed"], sort=False)) if len(histories) else []
     for (arm, _), run in runs:
         smooth = run.set_index("step").rolling(window, min_periods=1).mean(numeric_only=True)
-        look: dict[str, Any] = {"color": arm_colour(str(arm)), "marker": arm_marker(str(arm)), "ms": 4, "markevery": 0.15}
         for ax, column in zip(axes, ("hinge_over_floor", "outside"), strict=True):
             line = smooth[column].dropna() if column in smooth else pd.Series(dtype=float)  # not Eq. 3 but another
             if len(line):
-                ax.plot(line.index, line, label=str(arm), **look)
+                ax.plot(line.index, line, label=str(arm), markevery=0.15, **arm_line(str(arm)))
     axes[0].axhline(1.0, color=REAL, lw=1, ls="--", label="real images")
     axes[0].set(ylabel="Eq. 3 ÷ real images' value", xlabel="step", title="Centroid loss of a batch")
     axes[1].yaxis.set_major_formatter(PercentFormatter(1.0))

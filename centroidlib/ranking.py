@@ -148,7 +148,8 @@ def which_to_use(ranked: pd.DataFrame, first: str, told: str) -> str:
     elif len(lower):
         best = lower.iloc[0]
         said = (
-            f"None reaches the aim ({aim}). Nearest comes `{best['arm']}`: {best['change']:+.0%} on average, "
+            f"None of them is to be recommended by these runs, for none reaches the aim ({aim}). Nearest comes `{best['arm']}`: "
+            f"{best['change']:+.0%} on average, "
             f"{best['worst']:+.0%} on its worst seed, lower on every seed in {best['unseen']} of {best['of']} spaces that no "
             f"loss saw, worse in {best['worse'] or 'nothing'}.{_over_seeds(best)}"
         )

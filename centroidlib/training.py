@@ -63,7 +63,7 @@ def train(
         phi: Φ. Needed where λ > 0; where λ = 0 it is only measured with.
         stats: c and d_ref in Φ's space.
         constraint: what takes the place of Eq. 3.
-        history_every: steps between two rows of the history.
+        history_every: steps between two rows of the history; the first step has one as well.
         samples_every: steps between two sample grids and checkpoints.
         generators_every: steps between two generators that are kept, to measure how training went; 0 keeps the last only.
         device: where to train.
@@ -72,7 +72,8 @@ def train(
         show: called with the history so far and the latest sample grid whenever one is drawn.
 
     Returns:
-        The history, one row in `history_every` steps; its `attrs` hold precision, threads and library as the run began.
+        The history, a row of the first step and of every `history_every`th; its `attrs` hold precision, threads and library
+        as the run began.
 
     Raises:
         ValueError: images of another shape, or the checkpoint is of other parameters (without `begin_again`).
@@ -121,7 +122,7 @@ def train(
                 _write_samples(state, fixed, folder)
             for step in (bar := track(range(state.step, config.steps), "training", done=state.step)):
                 last = step + 1 == config.steps
-                looking = last or (step + 1) % history_every == 0
+                looking = last or step == 0 or (step + 1) % history_every == 0
                 drawing = last or (step + 1) % samples_every == 0
                 keeping = generators_every > 0 and (last or (step + 1) % generators_every == 0)
                 real = draw_batch(images, step, config.batch_size, config.seed, config.flip, device)

@@ -70,7 +70,7 @@ def _judgement(rows: pd.DataFrame, better: Mapping[str, str], baseline: str) -> 
         )
     else:
         seeds = f"{most}" if least == most else f"{least} to {most}"
-        opening = f"**Answer.** Paired differences against the baseline over {seeds} seeds. The primary outcomes:"
+        opening = f"**Answer.** {_in_one_sentence(gaps[gaps['primary'].eq(True)], seeds)} The paired differences in these:"
     lines = [opening, ""]
     lines += [_primary_line(gap, better[gap["metric"]]) for _, gap in gaps[gaps["primary"]].iterrows()]
     if "lpips_alex" in primary_outcomes(better):
@@ -87,6 +87,23 @@ def _judgement(rows: pd.DataFrame, better: Mapping[str, str], baseline: str) -> 
     aligned = [name for name in better if name.startswith(CLAIMS["alignment"]) and rows[name].notna().any()]
     lines += [_values_line(rows, name, gaps[gaps["metric"] == name], better[name]) for name in aligned]
     return [*lines, "", conditions(rows, better)]
+
+
+def _in_one_sentence(primary: pd.DataFrame, seeds: str) -> str:
+    """Which arms are better or worse than the baseline in the outcomes that were named before any run."""
+    words = {"improved": "better", "worse": "worse"}
+    clear = primary[primary["word"].isin(words)]
+    if clear.empty:
+        return (
+            f"Over {seeds} seeds no arm can be told apart from the baseline in the outcomes that were named before any run, so "
+            "that the loss makes images better or more varied cannot be seen here."
+        )
+    told = [
+        f"{arm} is {words[str(word)]} in {' and '.join(f'`{name}`' for name in group['metric'])}"
+        for (arm, word), group in clear.groupby(["arm", "word"], sort=False)
+    ]
+    rest = "" if len(clear) == len(primary) else "; nothing else can be told apart from it"
+    return f"Over {seeds} seeds, against the baseline, {', '.join(told)}{rest}."
 
 
 def compared_in(metric: str, better: Mapping[str, str]) -> str:

@@ -35,6 +35,7 @@ def test_what_is_inside_the_ball_is_told(stats, phi, images):
     pictures = dict.fromkeys(answers.BLANKS, images[:2])
     wide = dataclasses.replace(stats, reference_distance=1e9)
     assert "contains flat grey and the mean image and uniform noise" in answers.of_the_centroid(wide, phi, pictures)
+    assert f"they pay {stats.floor / 1e9:.4f} d_ref on average" in answers.of_the_centroid(wide, phi, pictures)
     narrow = dataclasses.replace(stats, reference_distance=1e-9)
     assert "None of the three blank pictures is inside" in answers.of_the_centroid(narrow, phi, pictures)
 
@@ -77,11 +78,12 @@ def test_what_an_arm_is_trained_with_is_said(images, phi, stats):
 def test_the_answer_of_the_evaluation_names_value_floor_and_what_was_counted():
     entry = {"value": 2.0, "low": 1.5, "high": 2.5, "floor": 0.1, "floor_n": 50, "value_at_floor_n": 2.2}
     measured = {"fid": entry, "inside_d_ref": entry | {"value": 0.9, "floor": 0.5}}
+    measured |= {"lpips_alex": entry | {"value": 0.28, "floor": 0.29}, "recall": entry | {"value": 0.5, "floor": 0.75}}
     told = answers.of_the_evaluation(measured, "fid", 100, 200, "abc")
     assert "`fid` is 2 (1.5 to 2.5, 100 generated against 200 real images)" in told
     assert (
-        "0.1 apart, of 50 images each, where it is 2.2. 90% of the generated images lie inside d_ref, of the real ones 50%."
-        in told
+        "0.1 apart, of 50 images each, where it is 2.2. How varied they are: LPIPS of two of them 0.28 (real: 0.29); `recall` "
+        "0.5 (real: 0.75). 90% of the generated images lie inside d_ref, of the real ones 50%." in told
     )
     counted = measured | {"factors_recognised": entry | {"value": 0.25, "floor": 1.0}, "factors_kinds": entry | {"value": 0.5}}
     assert "In 25% of them every factor" in answers.of_the_evaluation(counted, "fid", 100, 200, "abc")

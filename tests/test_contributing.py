@@ -17,16 +17,15 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 STEPS = dict(re.findall(r"^<!-- the tests follow these lines: (\w+) -->\n```text\n(.*?)^```$", README, re.M | re.S))
 STEPS["notebook"] = STEPS["notebook"].replace("NN", f"{len([*(ROOT / 'notebooks').glob('*.ipynb')]):02}")
-PLACES = "at the end|among the imports|in [A-Z]+|in place of its .+|below the last row .+?"
+PLACES = "at the end|in [A-Z]+|in place of its .+|below the last row .+?"
 WHERE = re.compile(rf"(.*?)  # ([\w./]+), ({PLACES})( \(.*\))?")
 HOOKS = {hook["id"]: hook for hook in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]}
-MEMBER, METRIC = (re.findall(r'^"(\w+)": ', STEPS[kind], re.M)[0] for kind in ("loss", "metric"))
-(EXTRACTOR,) = re.findall(r"^class (\w+)\(", STEPS["extractor"], re.M)
+MEMBER, EXTRACTOR, METRIC = (re.findall(r'^"(\w+)": ', STEPS[kind], re.M)[0] for kind in ("loss", "extractor", "metric"))
 USED = f"""
 import json
 import torch
 import centroidlib as cl
-from centroidlib import tables
+from centroidlib import inputs, tables
 from centroidlib.evaluation import Observed, Space
 
 features = torch.randn(8, 6, requires_grad=True)
@@ -41,7 +40,7 @@ for _ in range(2):
 losses.append(constraint(features).item())
 
 images = cl.draw_faces(12, size=32)[0]
-phi = cl.{EXTRACTOR}()
+phi = inputs.extractor_of("{EXTRACTOR}")
 stats = cl.compute_centroid(images, phi)
 x = cl.to_float(images).requires_grad_()
 cl.centroid_loss(phi(x), stats).backward()
@@ -104,8 +103,6 @@ def put(text, added, where):
     kind, *_, name = where.split(" ")
     if where == "at the end":
         return f"{text}\n\n{added}"
-    if where == "among the imports":
-        return re.sub(r"^(?=from )", added, text, count=1, flags=re.M)
     if kind == "below":
         return re.sub(r"(^\| \[`\d\d_\w+`\].*\n)(?!\|)", lambda row: row[0] + added, text, count=1, flags=re.M)
     if where.startswith("in place of its "):

@@ -122,7 +122,8 @@ def test_protocols_are_drawn_apart_each_beside_its_floor():
 
 
 def test_a_ratio_below_0_is_drawn_at_the_end_of_the_scale():
-    ratios = pd.DataFrame({"work": ["what the loss adds", "step"], "ratio": [-0.5, 2.0], "precision": "float32", "machine": "CPU"})
+    ratios = pd.DataFrame({"work": ["what the loss adds", "step"], "ratio": [-0.5, 2.0]})
+    ratios = ratios.assign(precision="float32", machine="CPU")
     figure = figures.figure_ratios(ratios, 3)
     figure.canvas.draw()
     assert figure.axes[0].get_xlim()[0] > 0

@@ -75,6 +75,8 @@ def test_arms_are_told_by_what_was_changed(run):
     table = gathering.arms(dataclasses.replace(found, rows=rows))
     assert list(table.index) == ["baseline", "centroid"]
     assert table.loc["centroid"].tolist() == [40.0, "other", 2, 0.5, 2, 0.2, 0.5]
+    silent = found.histories.assign(loss_centroid=0.0, gradient_ratio=0.0)
+    assert gathering.arms(dataclasses.replace(found, histories=silent))["from_step"].tolist() == ["never", "never"]
     assert "active" not in gathering.arms(dataclasses.replace(found, rows=rows, histories=pd.DataFrame()))
 
 

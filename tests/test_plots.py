@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+import centroidlib as cl
 from centroidlib import embedding, plots
 from centroidlib.batch.reading import read_batch
 
@@ -33,7 +34,8 @@ def test_an_arm_has_one_colour_everywhere():
 def test_every_arm_of_the_batches_looks_like_no_other():
     known = [arm for path in BATCHES.glob("*.yml") for arm in read_batch(path, {}).arms]
     assert len(known) > 30
-    looks = {(plots.arm_colour(arm), plots.arm_marker(arm)): plots._SAME.get(arm, arm) for arm in known}
+    looks = {tuple(plots.arm_line(arm).values()): plots._SAME.get(arm, arm) for arm in known}
+    assert [plots.arm_line(arm)["ls"] for arm in ("baseline", "centroid-lambda40", "baseline-longer")] == ["-", "-", ":"]
     assert set(looks.values()) == {plots._SAME.get(arm, arm) for arm in known} <= set(chain(*plots.ARMS))
     assert {plots.arm_colour(f"of mine {i}") for i in range(9)} <= set(plots.COLOURS[2:])
 
@@ -47,6 +49,21 @@ def test_a_long_caption_takes_no_room_from_the_picture():
         heights.append(ax.get_window_extent().height)
     assert heights[1] == pytest.approx(heights[0], rel=0.1)
     assert "`" not in figure.get_supxlabel()
+
+
+def test_figure_1_shows_images_from_the_nearest_to_the_furthest(faces, toy_phi, toy_stats):
+    features = toy_phi(cl.to_float(faces))
+    distances = cl.centroid_distances(features, toy_stats)
+    figure = embedding.figure_embedding(features, features, toy_stats, "a", None, faces, "Measured so.")
+    *_, strip = figure.axes
+    assert len(figure.axes) == 3  # no real images, no strip of them
+    width = faces.shape[3]
+    drawn = strip.images[0].get_array()
+    for place, image in ((0, faces[distances.argmin()]), (-1, faces[distances.argmax()])):
+        assert np.array_equal(drawn[:, place * width :][:, :width], image.permute(1, 2, 0))
+    labels = [float(label.get_text()) for label in strip.get_xticklabels()]
+    assert labels == sorted(labels)
+    assert labels[-1] == pytest.approx(float(distances.max()) / toy_stats.reference_distance, abs=0.006)
 
 
 def test_the_polar_embedding_keeps_true_distances_and_the_flat_one_principal_components():

@@ -90,7 +90,7 @@ def test_a_control_is_never_the_member_to_use_and_has_to_be_beaten(rows):
     assert ranked.loc["energy", "time"] == pytest.approx(2.5)
     assert pd.isna(ranked.loc["sliced", "time"])
     told = ranking.which_to_use(ranked.reset_index(), "fid", "")
-    assert "None reaches the aim" in told
+    assert "None of them is to be recommended by these runs, for none reaches the aim" in told
     assert "`baseline-longer`, without a loss, changes it by -48% in 3.0 times the baseline's time;" in told
     assert "below it on every seed: no member, above it: `energy`." in told
     assert "2.5 ×" in ranking.ranking_table(ranked.reset_index(), "fid")
@@ -141,7 +141,7 @@ def test_the_answer_names_the_member_or_none(rows):
     assert told.endswith("Made up.")
     fewer = rows[rows["arm"] != "energy"]
     told = ranking.which_to_use(ranking.rank_arms(fewer, BETTER), "fid", "")
-    assert "None reaches the aim" in told
+    assert "None of them is to be recommended by these runs, for none reaches the aim" in told
     assert "Nearest comes `sliced`: -50% on average, -50% on its worst seed, lower on every seed in 2 of 2 spaces" in told
     assert "that no loss saw, worse in recall." in told
     uneven = rows.copy()  # the best mean is above the baseline on a seed, another arm on none

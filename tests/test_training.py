@@ -267,7 +267,7 @@ def test_a_continued_run_keeps_its_precision_and_threads(faces, tmp_path, monkey
     assert torch.get_num_threads() == before
     with pytest.raises(ValueError, match=r"other parameters \(precision = 'bfloat16' there, 'float32' asked for\)"):
         cl.train(faces, dataclasses.replace(config, precision="float32", steps=5), tmp_path)
-    assert len(cl.train(faces, dataclasses.replace(config, precision="bfloat16", steps=5), tmp_path)) == 2
+    assert len(cl.train(faces, dataclasses.replace(config, precision="bfloat16", steps=5), tmp_path)) == 3
 
 
 @pytest.mark.parametrize("term", ["loss_d", "loss_adversarial", "loss_centroid", "gradient_d", "gradient_g"])
@@ -311,11 +311,12 @@ def test_progress_says_the_latest_losses(faces, toy_phi, toy_stats, tmp_path, ca
 
 
 def test_images_a_second_are_those_since_the_last_row(faces, tmp_path, monkeypatch):
-    clock = iter([100.0, 102.0, 103.0, 107.0])  # the beginning, then each row
+    clock = iter([100.0, 101.0, 102.0, 103.0, 107.0])  # the beginning, then each row
     monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
     history = cl.train(faces, dataclasses.replace(TINY, lambda_=0.0), tmp_path, history_every=2)
-    assert list(history["seconds"]) == [2.0, 3.0, 7.0]
-    assert list(history["images_per_second"]) == [4.0, 8.0, 2.0]
+    assert list(history["step"]) == [1, 2, 4, 6]  # the first as well: a loss may act there only
+    assert list(history["seconds"]) == [1.0, 2.0, 3.0, 7.0]
+    assert list(history["images_per_second"]) == [4.0, 4.0, 8.0, 2.0]
 
 
 def test_the_first_row_of_a_continued_run_counts_its_own_steps_only(faces, tmp_path, monkeypatch):
@@ -353,9 +354,9 @@ def test_whoever_watches_is_shown_the_history_and_the_grid(faces, tmp_path):
     config = dataclasses.replace(TINY, lambda_=0.0)
     cl.train(faces, config, tmp_path, history_every=1, samples_every=4, show=lambda *what: shown.append(what))
     assert [(len(history), grid.name) for history, grid in shown] == [(4, "step_000004.png"), (6, "step_000006.png")]
-    shown.clear()  # a grid before the first row has no curve to stand beside
+    shown.clear()
     cl.train(faces, config, tmp_path / "rare", history_every=4, samples_every=2, show=lambda *what: shown.append(what))
-    assert [len(history) for history, _ in shown] == [1, 2]
+    assert [len(history) for history, _ in shown] == [1, 2, 3]
 
 
 def test_a_floor_of_zero_has_no_multiple(faces, toy_phi, toy_stats, tmp_path):
@@ -517,7 +518,7 @@ def test_history_and_samples(faces, toy_phi, toy_stats, tmp_path, lambda_):
     assert list(history.columns) == [*columns, "peak_memory_gb", "seconds"]
     assert (history["images_per_second"] > 0).all()
     assert (history["peak_memory_gb"] > 0).all()
-    assert list(history["step"]) == [2, 4, 6, 7]
+    assert list(history["step"]) == [1, 2, 4, 6, 7]
     np.testing.assert_allclose(
         history["hinge_over_floor"] * toy_stats.floor / toy_stats.reference_distance, history["loss_centroid"], rtol=1e-6
     )
@@ -580,7 +581,7 @@ def test_a_run_that_replaces_another_continues_from_its_own_checkpoint(tmp_path,
     cl.train(faces, PLAIN, tmp_path)
     history = cl.train(faces, longer, tmp_path, history_every=1, begin_again=True)
     assert not (tmp_path / "checkpoint.before.pt").exists()
-    assert list(history["step"]) == [PLAIN.steps, PLAIN.steps + 1, PLAIN.steps + 2]  # its first row and what is new
+    assert list(history["step"]) == [1, PLAIN.steps, PLAIN.steps + 1, PLAIN.steps + 2]  # its own rows and what is new
 
 
 def test_other_code_continues_an_unfinished_run_and_says_what_it_began_with(tmp_path, faces, monkeypatch):

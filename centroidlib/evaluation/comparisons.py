@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from centroidlib.evaluation.figures import axis_label, with_interval
 from centroidlib.intervals import mean_interval
 from centroidlib.paired import distance_to_target
-from centroidlib.plots import REAL, arm_colour, arm_marker, put_caption
+from centroidlib.plots import REAL, arm_colour, arm_line, arm_marker, put_caption
 
 ACROSS = 4  # panels beside each other: as many as a page's width can show
 SENSE = {"lower": "lower is better", "higher": "higher is better", "floor": "nearer to dashed"}
@@ -214,8 +214,7 @@ def figure_strength(histories: pd.DataFrame, caption: str = "", window: int = 10
     figure, axes = plt.subplots(1, len(drawn), figsize=(1 + 3.4 * len(drawn), 3.4), squeeze=False)
     for ax, column in zip(axes.flat, drawn, strict=True):
         for arm, line in lines[column].items():
-            look = {"color": arm_colour(arm), "marker": arm_marker(arm)}
-            ax.plot(line.index, line, label=arm, ms=4, markevery=0.15, **look)
+            ax.plot(line.index, line, label=arm, markevery=0.15, **arm_line(arm))
         ax.set_xlabel("step")
         if column == "above_floor":
             ax.set_yscale("symlog", linthresh=1)

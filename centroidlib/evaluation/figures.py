@@ -16,7 +16,7 @@ from torch import Tensor
 
 from centroidlib.intervals import mean_interval
 from centroidlib.metrics import named
-from centroidlib.plots import REAL, arm_colour, arm_marker, put_caption
+from centroidlib.plots import REAL, arm_colour, arm_line, put_caption
 
 SLOWER = "#bdbdbd"  # than the reference; no arm has a grey
 UNITS = {  # of a metric's values, by what its name begins with
@@ -114,8 +114,7 @@ def figure_curves(curves: pd.DataFrame, metrics: Sequence[str] = (), caption: st
             ax.plot(wide.index, wide, color=arm_colour(str(arm)), lw=0.7, alpha=0.35)
             found = [mean_interval(torch.tensor(row.dropna().to_numpy(float))) for _, row in wide.iterrows()]
             mean, low, high = np.array([estimate[:3] for estimate in found], dtype=float).T  # of one seed NaN for the ends
-            look: dict[str, Any] = {"color": arm_colour(str(arm)), "marker": arm_marker(str(arm)), "lw": 1.8, "ms": 4}
-            ax.plot(wide.index, mean, label=f"{arm}, {seeds}", **look)
+            ax.plot(wide.index, mean, lw=1.8, label=f"{arm}, {seeds}", **arm_line(str(arm)))
             ax.fill_between(wide.index, low, high, color=arm_colour(str(arm)), alpha=0.15, lw=0)
         ax.axhline(curves[f"{metric}_floor"].iloc[0], color=REAL, lw=1, ls="--", label="real images")
         ax.set(title=metric, xlabel="step", ylabel=axis_label(metric))
