@@ -1,7 +1,6 @@
 """What notebooks 01 to 04 say in words and small tables, computed from the numbers; Markdown."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -15,7 +14,7 @@ from centroidlib.evaluation.spaces import Space
 from centroidlib.features import FeatureExtractor
 from centroidlib.losses import centroid_distances
 from centroidlib.runs import Run, read_record
-from centroidlib.tables import CONDITIONS, in_words
+from centroidlib.tables import CONDITIONS, in_words, real_images
 
 BLANKS = ("flat grey", "the mean image", "uniform noise")  # of the calibration pictures: no face at all
 
@@ -49,7 +48,7 @@ def calibration_caption(source: str, images: Tensor, reference: Tensor, pictures
     """What the calibration was made of."""
     return (
         f"Means of {len(pictures['real images']):,} pictures a kind (held-out, DCGAN as many); c and d_ref of {len(reference):,} "
-        f"images of {Path(source).name}, {len(images):,} in all."
+        f"of {real_images(len(images), source)}."
     )
 
 
@@ -163,7 +162,7 @@ def trained_caption(run: Run, images: Tensor, phi: FeatureExtractor, stats: Cent
     told += [words for name in trained if (words := in_words(name, asked[name]))]
     unit = " λ is of distances in units of d_ref." if asked.get("lambda_") and asked.get("unit") == "d_ref" else ""
     return (
-        f"{', '.join(told)}; {len(images):,} images of {Path(asked['source']).name}; "
+        f"{', '.join(told)}; {real_images(len(images), asked['source'])}; "
         f"Φ = {phi.name}, {'pooled' if phi.pool else 'flattened'}.{unit}{_raw_strength(asked, stats)}"
     )
 

@@ -163,7 +163,7 @@ def figure_training(history: pd.DataFrame, arm: str, caption: str = "", window: 
 
     Where λ moves, it is drawn beside the constraint. The caption is what was trained with what.
     """
-    smooth = history.set_index("step").rolling(window, min_periods=1).mean()
+    smooth = running_mean(history, window)
     figure, axes = plt.subplots(2, 2, figsize=(9, 5), sharex=True)
     colour = arm_colour(arm)
 
@@ -198,9 +198,16 @@ def figure_training(history: pd.DataFrame, arm: str, caption: str = "", window: 
     for ax in axes.flat:
         if ax.lines:
             ax.legend(fontsize="small")
-    lines = f"Pale each batch looked at, bold the running mean of {window}. {caption}" if caption else ""
+    lines = f"Pale each batch looked at, bold the running mean of {window} behind the first. {caption}" if caption else ""
     put_caption(figure, lines)
     return figure
+
+
+def running_mean(history: pd.DataFrame, window: int) -> pd.DataFrame:
+    """Means of the numbers of so many rows of a history, by step; without the first step, which an untrained generator made."""
+    later = history[history["step"] > 1]
+    rows = later if len(later) else history
+    return rows.set_index("step").rolling(window, min_periods=1).mean(numeric_only=True)
 
 
 def live_view(arm: str, steps: int) -> Callable[[pd.DataFrame, Path], None] | None:
@@ -243,7 +250,7 @@ def figure_arms(histories: pd.DataFrame, caption: str = "", window: int = 10) ->
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.6))
     runs = list(histories.groupby(["arm", "seed"], sort=False)) if len(histories) else []
     for (arm, _), run in runs:
-        smooth = run.set_index("step").rolling(window, min_periods=1).mean(numeric_only=True)
+        smooth = running_mean(run, window)
         for ax, column in zip(axes, ("hinge_over_floor", "outside"), strict=True):
             line = smooth[column].dropna() if column in smooth else pd.Series(dtype=float)  # not Eq. 3 but another
             if len(line):
@@ -255,6 +262,10 @@ def figure_arms(histories: pd.DataFrame, caption: str = "", window: int = 10) ->
     drawn = [ax.get_legend_handles_labels() for ax in reversed(axes)]
     handles = {label: handle for found in drawn for handle, label in zip(*found, strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside upper left", ncols=4)
-    told = f"A line a run, {len(runs)} runs, each the running mean of {window} batches." if runs else "No run was trained."
+    told = (
+        f"A line a run, {len(runs)} runs, each the running mean of {window} batches behind the first."
+        if runs
+        else "No run was trained."
+    )
     put_caption(figure, f"{told} The runs: {caption}" if caption else told)
     return figure

@@ -130,7 +130,7 @@ def conditions(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
     first = rows.iloc[0]
     apart = differing(rows)
     known = [name for name in CONDITIONS if name in rows and rows[name].notna().any() and name not in apart]
-    images = f"{first['n_fake']:,} generated and {first['n_real']:,} real images of `{Path(first['source']).name}`"
+    images = f"{first['n_fake']:,} generated images and {real_images(first['n_real'], first['source'])}"
     told = f"Measured with {images}. All arms: {', '.join(_all_of(known, rows))}."
     if apart and rows["arm"].nunique() <= IN_A_CAPTION:
         arms = {str(arm): _all_of(apart, mine) for arm, mine in rows.groupby("arm", sort=False)}
@@ -147,6 +147,11 @@ def conditions(rows: pd.DataFrame, better: Mapping[str, str]) -> str:
     if not ("fid" in better and set(rows["weights"]) == {"IMAGENET1K_V1"} and first["n_real"] > 200_000 and first["width"] == 64):
         told += " So this neither confirms nor refutes the paper's Table 1."
     return told
+
+
+def real_images(count: int, source: str) -> str:
+    """So many real images, and where they are from: a file, a folder, a data set, or the library, which draws faces."""
+    return f"{count:,} drawn faces" if source == "synthetic" else f"{count:,} real images of `{Path(source).name}`"
 
 
 def differing(rows: pd.DataFrame) -> list[str]:

@@ -51,6 +51,12 @@ def test_a_long_caption_takes_no_room_from_the_picture():
     assert "`" not in figure.get_supxlabel()
 
 
+def test_the_first_step_stands_alone():
+    history = pd.DataFrame({"step": [1, 10, 20, 30], "outside": [1.0, 0.0, 0.5, 0.1], "arm": "a"})
+    assert plots.running_mean(history, 2)["outside"].to_dict() == {10: 0.0, 20: 0.25, 30: 0.3}
+    assert plots.running_mean(history[:1], 2)["outside"].to_dict() == {1: 1.0}
+
+
 def test_figure_1_shows_images_from_the_nearest_to_the_furthest(faces, toy_phi, toy_stats):
     features = toy_phi(cl.to_float(faces))
     distances = cl.centroid_distances(features, toy_stats)
@@ -172,7 +178,7 @@ def test_arms_are_drawn_for_every_run():
     assert len(figure.axes[1].lines) == 2
     assert {line.get_marker() for line in figure.axes[1].lines} == {"o", "s"}
     caption = figure.get_supxlabel().replace("\n", " ")
-    assert caption == "A line a run, 2 runs, each the running mean of 10 batches. The runs: Measured so."
+    assert caption == "A line a run, 2 runs, each the running mean of 10 batches behind the first. The runs: Measured so."
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["baseline", "centroid", "real images"]
 
 

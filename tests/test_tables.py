@@ -82,9 +82,7 @@ def test_table1_of_one_seed_holds_its_interval(folders):
 def test_what_differs_between_arms_is_told_arm_by_arm(folders):
     rows = collecting.collect(folders).assign(layer=[16, 16, 16, 9, 9, 9])
     words = tables.conditions(rows, {"fid": "lower"})
-    assert (
-        "7 generated and 9 real images of `synthetic`. All arms: 5 steps, batch size 4, network width 8, weights random." in words
-    )
+    assert "7 generated images and 9 drawn faces. All arms: 5 steps, batch size 4, network width 8, weights random." in words
     assert "baseline: λ = 0, Φ's layer 16; centroid: λ = 40, Φ's layer 9." in words
     assert words.endswith("So this neither confirms nor refutes the paper's Table 1.")
     papers = rows.assign(weights="IMAGENET1K_V1", n_real=202_599, width=64)

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from centroidlib.evaluation.figures import axis_label, with_interval
 from centroidlib.intervals import mean_interval
 from centroidlib.paired import distance_to_target
-from centroidlib.plots import REAL, arm_colour, arm_line, arm_marker, put_caption
+from centroidlib.plots import REAL, arm_colour, arm_line, arm_marker, put_caption, running_mean
 
 ACROSS = 4  # panels beside each other: as many as a page's width can show
 SENSE = {"lower": "lower is better", "higher": "higher is better", "floor": "nearer to dashed"}
@@ -206,8 +206,8 @@ def figure_strength(histories: pd.DataFrame, caption: str = "", window: int = 10
     }
     lines: dict[str, dict[str, pd.Series]] = {column: {} for column in panels}
     for arm, own in histories.groupby("arm", sort=False):
-        for column, mean in own.groupby("step")[[name for name in panels if name in own]].mean().items():
-            line = mean.rolling(window, min_periods=1).mean()
+        means = own.groupby("step", as_index=False)[[name for name in panels if name in own]].mean()
+        for column, line in running_mean(means, window).items():
             if line.fillna(0).any() and (column != "lambda" or line.nunique() > 1):
                 lines[str(column)][str(arm)] = line
     drawn = [column for column in panels if lines[column]] or ["gradient_ratio"]
