@@ -112,12 +112,12 @@ def test_a_picture_says_what_its_generator_was_trained_with(images, phi, stats, 
     stats = dataclasses.replace(stats, reference_distance=500.0)
     run = Run("03_evaluate", {"batch": "b", "arm": "a", "seed": 3, "source": "data/faces.zip"})
     told = answers.trained_caption(run, images, phi, stats)  # of another arm's average nothing is known
-    assert told == f"Arm a, seed 3; {len(images):,} images of faces.zip; Φ = {phi.name}, pooled."
+    assert told == f"Arm a, seed 3; {len(images):,} real images of `faces.zip`; Φ = {phi.name}, pooled."
     trained = {"arm": "a", "lambda_": 4.0, "unit": "raw", "steps": 1500, "batch_size": 64, "width": 32}
     write_record(run.folder, {"stages": {"02_train": {"parameters": trained}}})
     told = answers.trained_caption(run, images, phi, stats)
     beginning = (
-        f"Arm a, seed 3, λ = 4, 1,500 steps, batch size 64, network width 32; {len(images):,} images of faces.zip; "
+        f"Arm a, seed 3, λ = 4, 1,500 steps, batch size 64, network width 32; {len(images):,} real images of `faces.zip`; "
         f"Φ = {phi.name}, pooled."
     )
     assert told.startswith(beginning)

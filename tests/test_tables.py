@@ -54,7 +54,7 @@ def test_table1_holds_the_papers_rows_beside_ours(folders):
     assert "0.2981" in text
     assert "31.33 (27.54 to 35.13)" in text
     assert "not measured here" not in text
-    assert "9 real images" in text
+    assert "9 drawn faces" in text
     assert "In brackets: 95 % t intervals over seeds; of a single seed" in text
 
 
