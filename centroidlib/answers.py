@@ -158,8 +158,9 @@ def trained_caption(run: Run, images: Tensor, phi: FeatureExtractor, stats: Cent
     """What a picture's generator was trained with, as far as the run's record knows: another arm's average was not here."""
     asked = read_record(run.folder).get("stages", {}).get("02_train", {}).get("parameters", {}) | run.parameters
     told = [f"Arm {asked['arm']}", f"seed {asked['seed']}"]
-    trained = [name for name in CONDITIONS if name in asked and name not in ("layer", "weights", "pool", "centroid", "crop")]
-    told += [words for name in trained if (words := in_words(name, asked[name]))]
+    of_the_loss = () if asked.get("lambda_") else ("constraint", "whiten", "space", "centroid_samples", "warmup", "adapt")
+    other = ("layer", "weights", "pool", "centroid", "crop", *of_the_loss)
+    told += [words for name in CONDITIONS if name in asked and name not in other and (words := in_words(name, asked[name]))]
     unit = " λ is of distances in units of d_ref." if asked.get("lambda_") and asked.get("unit") == "d_ref" else ""
     return (
         f"{', '.join(told)}; {real_images(len(images), asked['source'])}; "

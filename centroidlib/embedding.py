@@ -60,7 +60,7 @@ def figure_embedding(
         for part, colour, label in ((slice(len(real)), REAL, "real"), (slice(len(real), None), arm_colour(arm), arm)):
             x, y = points[part].T.numpy()
             ax.scatter(x, y, s=9, alpha=0.55, lw=0, color=colour, label=f"{label}, N = {len(points[part]):,}")
-        ax.scatter(0, 0, marker="X", s=110, color="black", edgecolor="white", zorder=5, label="centroid c")
+        ax.scatter(0, 0, marker="X", s=60, color="black", edgecolor="white", zorder=5, label="centroid c")
         reach = max(least, 1.1 * float(points.norm(dim=1).max()))  # mostly the same in all runs, so that pictures compare
         ax.set(aspect="equal", xlim=(-reach, reach), ylim=(-reach, reach))
         ax.xaxis.set_major_locator(MultipleLocator(0.5))

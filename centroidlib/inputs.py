@@ -104,6 +104,13 @@ def kept_generators(run: Run) -> list[Path]:
     return [run.input(f"{run.folder.name}/generators/{name}") for name in names]
 
 
+def trained_files(run: Run) -> list[str]:
+    """What training left in the run's folder, for its record."""
+    averages = ["generator_ema.safetensors"] if run.parameters["ema"] else []
+    kept = [f"generators/{path.name}" for path in sorted(run.folder.glob("generators/step_*.safetensors"))]
+    return ["history.csv", "generator.safetensors", *averages, *kept]
+
+
 def metric_networks(run: Run, phi: FeatureExtractor) -> tuple[list[Space], Lpips]:
     """The feature spaces to measure in, and LPIPS by the name of its network."""
     asked = run.parameters

@@ -189,6 +189,8 @@ def figure_training(history: pd.DataFrame, arm: str, caption: str = "", window: 
         curve(axes[1, 1], "hinge_over_floor", "generated images")
         axes[1, 1].axhline(1.0, color=REAL, lw=1, ls="--", label="real images")
         axes[1, 1].set(ylabel="Eq. 3 ÷ real images' value", title="Centroid loss", xlabel="step")
+        later = history.loc[history["step"] > 1].get("hinge_over_floor", pd.Series(dtype=float)).max()
+        axes[1, 1].set_ylim(-0.05, 1.15 * np.nanmax([1.0, later]))  # an untrained generator's first step may lie far above
     if "lambda" in history:
         axes[1, 1].plot([], [], color=COLOURS[2], label="λ (right)")
         beside = axes[1, 1].twinx()
@@ -198,8 +200,8 @@ def figure_training(history: pd.DataFrame, arm: str, caption: str = "", window: 
     for ax in axes.flat:
         if ax.lines:
             ax.legend(fontsize="small")
-    lines = f"Pale each batch looked at, bold the running mean of {window} behind the first. {caption}" if caption else ""
-    put_caption(figure, lines)
+    means = f"Pale each batch looked at, bold the running mean of {window} behind the first, which may leave the picture."
+    put_caption(figure, f"{means} {caption}" if caption else "")
     return figure
 
 

@@ -127,6 +127,8 @@ def test_a_picture_says_what_its_generator_was_trained_with(images, phi, stats, 
     told = answers.trained_caption(run, images, phi, stats)
     assert "width 32, `energy` in the place of Eq. 3, whitened: full; " in told
     assert told.endswith("pooled. λ is of distances in units of d_ref.")
+    write_record(run.folder, {"stages": {"02_train": {"parameters": trained | {"lambda_": 0.0}}}})
+    assert "λ = 0, 1,500 steps, batch size 64, network width 32; " in answers.trained_caption(run, images, phi, stats)
 
 
 def test_the_beginning_names_images_and_spaces(images, phi):

@@ -156,7 +156,10 @@ def test_the_verdict_says_it_in_sentences(rows):
     assert "- **alignment**, centroid: equal in all pairs, which says nothing: `centre_offset`." in words  # though it was seen
     assert "- **alignment**: `centre_offset` is 0.4875 (baseline), 0.4875 (centroid); of real images –." in words
     assert "So this neither confirms nor refutes the paper's Table 1." in words
-    assert "Measured with 5,000 generated images and 10,000 real images of `faces.zip`. All arms: 1,500 steps, batch size 64, " in words
+    assert (
+        "Measured with 5,000 generated images and 10,000 real images of `faces.zip`. All arms: 1,500 steps, batch size 64, "
+        in words
+    )
     assert words.endswith(
         "Runs that failed, of those that were begun: baseline: 0 of 4; centroid: 1 of 5.\n"
         "- centroid_seed4/02_train failed. Step 3: not finite."
